@@ -1,0 +1,15 @@
+"""Small shared module of the course: schedules, problems, the many-run trainer, statistics, claims.
+
+Import the piece you need, for example ``from anneal_utils import schedules, training``.
+TensorFlow reads its settings from the environment once, at import, so they are set here, before
+any module of the package imports it. A value that you set yourself wins.
+"""
+
+import os
+
+# Warnings and errors stay visible; the banner lines of a CPU build do not.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# oneDNN picks its kernels by processor: the same code would give other bits on another machine.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+__version__ = "0.1.0"
