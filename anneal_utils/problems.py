@@ -1,0 +1,474 @@
+"""Problems: data, model, loss and batch size as one frozen object.
+
+``load(name)`` gives a problem, ``names()`` lists them. Everything is deterministic and works
+without a network; the two downloads (``fashion_mnist``, ``cifar10``) happen only when asked for
+and are verified by hash. Taught in notebook 01; the dataset cards are in ``data/README.md``.
+"""
+
+import functools
+import gzip
+import inspect
+import os
+import pickle
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from anneal_utils import _checks
+
+DATA_SEED = 20_240  # fixes every synthetic data set and every split; never a run's seed
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A training problem: everything about a run except optimizer, schedule and seed.
+
+    ``build()`` returns a new, built, uncompiled ``keras.Model``; its initial weights follow
+    Keras's global seed. Arrays have the sample axis first and are read-only. ``sampling`` is
+    ``"shuffle"`` (each epoch is a permutation, the incomplete last batch is dropped) or
+    ``"replacement"`` (each batch is an independent draw, so that ``steps_per_epoch`` is free).
+    ``chance_loss`` is the validation loss of a model that has learned nothing: the penalty that
+    a diverged run gets wherever a number is needed.
+    """
+
+    name: str
+    build: Callable[[], keras.Model]
+    x_train: np.ndarray = field(repr=False)
+    y_train: np.ndarray = field(repr=False)
+    x_val: np.ndarray = field(repr=False)
+    y_val: np.ndarray = field(repr=False)
+    loss: object
+    batch_size: int
+    epochs: int
+    chance_loss: float
+    metrics: tuple = ("accuracy",)
+    sampling: str = "shuffle"
+    steps: int | None = None  # steps per epoch, for sampling="replacement"
+
+    def __post_init__(self):
+        """Check the sizes and freeze the arrays."""
+        _checks.count("batch_size", self.batch_size)
+        _checks.count("epochs", self.epochs)
+        _checks.choice("sampling", self.sampling, ("shuffle", "replacement"))
+        if self.sampling == "shuffle" and self.steps is not None:
+            _checks.fail("steps", self.steps, 'must be None with sampling="shuffle"')
+        if self.batch_size > len(self.x_train):
+            _checks.fail(
+                "batch_size", self.batch_size, f"must be <= {len(self.x_train)} training samples"
+            )
+        for part in ("train", "val"):
+            x, y = getattr(self, f"x_{part}"), getattr(self, f"y_{part}")
+            if len(x) != len(y):
+                _checks.fail(f"y_{part}", f"{len(y)} rows", f"must have {len(x)}, as x_{part}")
+            x.flags.writeable = y.flags.writeable = False
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one epoch."""
+        return self.steps or len(self.x_train) // self.batch_size
+
+
+_makers: dict[str, Callable[..., Problem]] = {}
+
+
+def register(name: str):
+    """Decorator: add a function that returns a :class:`Problem` under ``name``.
+
+    The function's keyword arguments become knobs of ``load(name, knob=…)``; ``ValueError`` if
+    the name is taken.
+    """
+
+    def add(make):
+        if name in _makers:
+            _checks.fail("name", name, "is taken; choose another name")
+        _makers[name] = make
+        return make
+
+    return add
+
+
+def names() -> list[str]:
+    """Names that ``load`` knows, in the order in which the course meets them."""
+    return list(_makers)
+
+
+def load(name: str, **knobs) -> Problem:
+    """The problem called ``name``; the same object again for the same knobs.
+
+    ``ValueError`` for an unknown name or knob; ``describe(name)`` tells the knobs.
+    """
+    _checks.choice("name", name, _makers)
+    allowed = inspect.signature(_makers[name]).parameters
+    for knob in knobs:
+        if knob not in allowed:
+            _checks.fail(
+                "knob", knob, f"problem {name!r} takes {', '.join(allowed) or 'no knobs'}"
+            )
+    return _load(_makers[name], tuple(sorted(knobs.items())))
+
+
+@functools.lru_cache(maxsize=64)
+def _load(make, knobs) -> Problem:
+    return make(**dict(knobs))
+
+
+def describe(name: str) -> str:
+    """What the problem is, its knobs and their defaults, as text."""
+    _checks.choice("name", name, _makers)
+    make = _makers[name]
+    return f"{name}{inspect.signature(make)}\n{inspect.cleandoc(make.__doc__ or '')}"
+
+
+def _mlp(inputs: int, hidden: tuple[int, ...], outputs: int, **last) -> keras.Model:
+    layers = [keras.layers.Dense(width, activation="relu") for width in hidden]
+    return keras.Sequential(
+        [keras.Input((inputs,)), *layers, keras.layers.Dense(outputs, **last)]
+    )
+
+
+# --------------------------------------------------------------------- the article's demo
+
+
+def _largest_of_three(samples: int, rng) -> tuple[np.ndarray, np.ndarray]:
+    x = rng.uniform(size=(samples, 3)).astype("float32")
+    return x, np.eye(3, dtype="float32")[x.argmax(axis=1)]
+
+
+@register("article")
+def article() -> Problem:
+    """Which of three uniform numbers is the largest: the source article's demo, exactly.
+
+    1,000 training and 100 test points in [0, 1]^3, one-hot classes; an MLP 3-9-9-9-3 with ReLU
+    and softmax, categorical cross-entropy, batches of 50, 10 epochs (200 steps).
+    """
+    rng = np.random.default_rng(DATA_SEED)
+    return Problem(
+        "article",
+        functools.partial(_mlp, 3, (9, 9, 9), 3, activation="softmax"),
+        *_largest_of_three(1000, rng),
+        *_largest_of_three(100, rng),
+        loss="categorical_crossentropy",
+        batch_size=50,
+        epochs=10,
+        chance_loss=float(np.log(3)),
+    )
+
+
+@register("deep_mlp")
+def deep_mlp(depth: int = 12, width: int = 16) -> Problem:
+    """The article's data under a deep MLP without normalisation: hard to start at a high rate."""
+    depth, width = _checks.count("depth", depth), _checks.count("width", width)
+    rng = np.random.default_rng(DATA_SEED)
+    return Problem(
+        "deep_mlp",
+        functools.partial(_mlp, 3, (width,) * depth, 3, activation="softmax"),
+        *_largest_of_three(1000, rng),
+        *_largest_of_three(1000, rng),
+        loss="categorical_crossentropy",
+        batch_size=50,
+        epochs=20,
+        chance_loss=float(np.log(3)),
+    )
+
+
+# ---------------------------------------------------------------------------------- digits
+
+
+class MatmulConv2D(keras.layers.Conv2D):
+    """Keras's ``Conv2D`` (stride 1, "same", channels last) computed as shifted slices x matrix.
+
+    The same weights and, up to rounding, the same numbers. On a CPU, inside a compiled training
+    loop, XLA's own convolution is many times slower than this matrix product.
+    """
+
+    def call(self, inputs):
+        """Convolve ``inputs`` of shape [batch, height, width, channels]."""
+        height, width = self.kernel_size
+        pad = [((size - 1) // 2, size // 2) for size in (height, width)]
+        padded = keras.ops.pad(inputs, [(0, 0), *pad, (0, 0)])
+        rows, columns = inputs.shape[1:3]
+        patches = keras.ops.concatenate(
+            [
+                padded[:, i : i + rows, j : j + columns]
+                for i in range(height)
+                for j in range(width)
+            ],
+            axis=-1,
+        )
+        kernel = keras.ops.reshape(self.kernel, (-1, self.filters))
+        return self.activation(keras.ops.matmul(patches, kernel) + self.bias)
+
+
+def _cnn() -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input((64,)),
+            keras.layers.Reshape((8, 8, 1)),
+            MatmulConv2D(16, 3, padding="same", activation="relu"),
+            keras.layers.MaxPooling2D(),
+            MatmulConv2D(32, 3, padding="same", activation="relu"),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(10),
+        ]
+    )
+
+
+def _digits(name: str, build, epochs: int, noise: float = 0.0) -> Problem:
+    images, labels = load_digits(return_X_y=True)
+    x_train, x_val, y_train, y_val = train_test_split(
+        (images / 16).astype("float32"),
+        labels.astype("int32"),
+        test_size=0.2,
+        stratify=labels,
+        random_state=DATA_SEED,
+    )
+    rng = np.random.default_rng(DATA_SEED)
+    wrong = rng.choice(len(y_train), size=round(noise * len(y_train)), replace=False)
+    # A shift of 1..9 classes: every chosen label really is wrong.
+    y_train[wrong] = (y_train[wrong] + rng.integers(1, 10, size=len(wrong))) % 10
+    return Problem(
+        name,
+        build,
+        *(x_train, y_train, x_val, y_val),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        batch_size=32,
+        epochs=epochs,
+        chance_loss=float(np.log(10)),
+    )
+
+
+@register("digits")
+def digits() -> Problem:
+    """Real handwritten digits (scikit-learn's bundled set): 1,437 training, 360 held-out images.
+
+    8 x 8 pixels scaled to [0, 1]; an MLP 64-64-10, cross-entropy, batches of 32, 30 epochs of 44
+    steps.
+    """
+    return _digits("digits", functools.partial(_mlp, 64, (64,), 10), epochs=30)
+
+
+@register("digits_noisy")
+def digits_noisy(noise: float = 0.2) -> Problem:
+    """Digits with the share ``noise`` of the training labels replaced by a wrong class.
+
+    The held-out labels stay clean.
+    """
+    noise = _checks.number("noise", noise, low=0, high=0.9)
+    return _digits("digits_noisy", functools.partial(_mlp, 64, (64,), 10), 30, noise)
+
+
+@register("digits_cnn")
+def digits_cnn() -> Problem:
+    """Digits with a small convolutional network: 16 and 32 filters of 3 x 3, two poolings."""
+    return _digits("digits_cnn", _cnn, epochs=10)
+
+
+# ------------------------------------------------------------------------------- quadratics
+
+
+class Offset(keras.layers.Layer):
+    """One trainable point ``theta``; the output for a sample ``x`` is ``theta - x``."""
+
+    def __init__(self, start, **kwargs):
+        """Start from the point ``start``, a sequence of numbers."""
+        super().__init__(**kwargs)
+        self.start = [float(value) for value in start]
+
+    def build(self, shape):
+        """Create ``theta``."""
+        start = keras.ops.convert_to_tensor(self.start, "float32")
+        self.theta = self.add_weight(
+            shape=(len(self.start),), initializer=lambda shape, dtype=None: start, name="theta"
+        )
+
+    def call(self, inputs):
+        """``theta - x`` for every row of ``inputs``."""
+        return self.theta - inputs
+
+    def get_config(self):
+        """Configuration for saving."""
+        return {**super().get_config(), "start": self.start}
+
+
+def _point(start) -> keras.Model:
+    return keras.Sequential([keras.Input((len(start),)), Offset(start)])
+
+
+def _quadratic_loss(matrix: np.ndarray):
+    """``0.5 r' Q r`` for every residual ``r``; ``matrix`` is Q or, for a diagonal Q, a vector."""
+    matrix = np.asarray(matrix, "float32")
+
+    def half_quadratic_form(_, residual):
+        curved = residual * matrix if matrix.ndim == 1 else keras.ops.matmul(residual, matrix)
+        return 0.5 * keras.ops.sum(residual * curved, axis=-1)
+
+    return half_quadratic_form
+
+
+def _vector(argument: str, value, size: int | None = None) -> np.ndarray:
+    values = [value] if np.ndim(value) == 0 else list(value)
+    vector = np.array([_checks.number(argument, float(v), low=0) for v in values])
+    if size and len(vector) == 1:
+        vector = np.repeat(vector, size)
+    if size and len(vector) != size:
+        _checks.fail(argument, value, f"must be one number or {size} of them")
+    return vector
+
+
+@register("quadratic")
+def quadratic(
+    curvature=1.0, noise=1.0, start=1.0, batch_size: int = 1, epochs: int = 30, steps: int = 10
+) -> Problem:
+    """A noisy quadratic bowl whose every answer is known: loss = 0.5 sum_i h_i theta_i^2.
+
+    ``curvature`` h_i > 0: a number or one per direction (a tuple). ``noise``: standard deviation
+    of one sample's gradient, per direction (a batch divides its variance by ``batch_size``).
+    ``start``: theta_0. Samples are drawn with replacement from a standardised normal sample, so
+    the moments ``s <- (1 - lr h)^2 s + lr^2 noise^2 / batch_size`` hold exactly, on average over
+    seeds. The held-out loss is the exact excess loss.
+    """
+    curvature = _vector("curvature", curvature)
+    if not (curvature > 0).all():
+        _checks.fail("curvature", curvature.tolist(), "every entry must be > 0")
+    noise = _vector("noise", noise, len(curvature))
+    start = np.broadcast_to(np.asarray(start, float), curvature.shape)
+    rng = np.random.default_rng(DATA_SEED)
+    sample = rng.standard_normal((4096, len(curvature)))
+    sample = (sample - sample.mean(axis=0)) / sample.std(axis=0)
+    x = (sample * noise / curvature).astype("float32")
+    origin = np.zeros((1, len(curvature)), "float32")
+    return Problem(
+        "quadratic",
+        functools.partial(_point, tuple(start)),
+        *(x, np.zeros((len(x), 1), "float32")),
+        *(origin, np.zeros((1, 1), "float32")),
+        loss=_quadratic_loss(curvature),
+        batch_size=batch_size,
+        epochs=epochs,
+        chance_loss=float(0.5 * (curvature * start**2).sum()),
+        metrics=(),
+        sampling="replacement",
+        steps=_checks.count("steps", steps),
+    )
+
+
+@register("quadratic_deep")
+def quadratic_deep() -> Problem:
+    """DeepOBS's ``quadratic_deep``: 100 directions, 90 flat (0..1) and 10 steep (30..60).
+
+    Loss 0.5 (theta - x)' Q (theta - x), x ~ N(0, 0.6^2), 1,000 training and 896 test points,
+    start at 1, batches of 128, 100 epochs of 7 steps (Schneider, Balles & Hennig, ICLR 2019).
+    Curvatures follow that construction; the random draws are this project's own.
+    """
+    rng = np.random.RandomState(42)
+    eigenvalues = np.concatenate([rng.uniform(0, 1, 90), rng.uniform(30, 60, 10)])
+    rotation, triangle = np.linalg.qr(rng.standard_normal((100, 100)))
+    rotation *= np.sign(np.diag(triangle))  # Haar measure
+    matrix = rotation @ np.diag(eigenvalues) @ rotation.T
+    x_train = np.random.RandomState(42).normal(0, 0.6, (1000, 100)).astype("float32")
+    x_val = np.random.RandomState(43).normal(0, 0.6, (1000, 100))[:896].astype("float32")
+    start = np.ones(100)
+    return Problem(
+        "quadratic_deep",
+        functools.partial(_point, tuple(start)),
+        *(x_train, np.zeros((1000, 1), "float32")),
+        *(x_val, np.zeros((896, 1), "float32")),
+        loss=_quadratic_loss((matrix + matrix.T) / 2),
+        batch_size=128,
+        epochs=100,
+        chance_loss=float(0.5 * start @ matrix @ start + 0.18 * eigenvalues.sum()),
+        metrics=(),
+    )
+
+
+@register("least_squares")
+def least_squares(
+    size: int = 50, condition: float = 1000.0, noise: float = 0.5, rotated: bool = False
+) -> Problem:
+    """Streaming least squares with an ill-conditioned input covariance.
+
+    Inputs have variances spread evenly on a log scale from 1 down to 1 / ``condition``, along
+    the axes or in a random basis (``rotated``); targets are linear with Gaussian noise of
+    standard deviation ``noise``. The held-out loss is the mean squared error against noise-free
+    targets. The setting of Ge, Kakade, Kidambi & Netrapalli, NeurIPS 2019.
+    """
+    size = _checks.count("size", size)
+    condition = _checks.number("condition", condition, low=1)
+    noise = _checks.number("noise", noise, low=0)
+    rng = np.random.default_rng(DATA_SEED)
+    scale = np.sqrt(np.geomspace(1, 1 / condition, size))
+    basis = np.linalg.qr(rng.standard_normal((size, size)))[0] if rotated else np.eye(size)
+    weights = basis @ rng.standard_normal(size)
+
+    def draw(samples, noise):
+        x = (rng.standard_normal((samples, size)) * scale) @ basis.T
+        y = x @ weights + noise * rng.standard_normal(samples)
+        return x.astype("float32"), y.astype("float32")[:, None]
+
+    x_val, y_val = draw(4096, 0.0)
+    return Problem(
+        "least_squares",
+        functools.partial(_linear, size),
+        *draw(16_384, noise),
+        *(x_val, y_val),
+        loss="mean_squared_error",
+        batch_size=8,
+        epochs=40,
+        chance_loss=float(np.mean(y_val**2)),
+        metrics=(),
+        sampling="replacement",
+        steps=50,
+    )
+
+
+def _linear(size: int) -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input((size,)),
+            keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros"),
+        ]
+    )
+
+
+# --------------------------------------------------------------------------- opt-in downloads
+
+CACHE = Path(__file__).resolve().parent.parent / "data" / "cache"
+_FASHION = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
+_CIFAR = "https://www.cs.toronto.edu/~kriz/"
+
+
+def _fetch(origin: str, file: str, digest: str, download: bool) -> Path:
+    """The verified file ``data/cache/<file>``; fetched only if ``download``."""
+    path = CACHE / file
+    if not path.exists() and not download:
+        raise FileNotFoundError(
+            f"{file} is not in data/cache: call problems.load(…, download=True) once, with a "
+            f"network, or put the file from {origin} there."
+        )
+    partial = path.with_suffix(path.suffix + f".{os.getpid()}.part")
+    if not path.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        try:
+            keras.utils.get_file(partial, origin + file, file_hash=digest)
+            partial.replace(path)
+        except ValueError as error:  # Keras: the hash of what arrived is wrong
+            raise OSError(
+                f"{file} from {origin} does not have the expected hash; nothing was kept."
+            ) from error
+        except Exception as error:
+            raise OSError(
+                f"{file} could not be downloaded from {origin} ({error}): check the network, or "
+                "put the file into data/cache by hand."
+            ) from error
+        finally:
+            partial.unlink(missing_ok=True)
+    if not keras.utils.file_utils.validate_file(path, digest):
+        raise OSError(f"data/cache/{file} is damaged (wrong hash): delete it and load again.")
+    return path
