@@ -361,7 +361,8 @@ def values(schedule, steps: int, *, exact: bool = False) -> np.ndarray:
             fn_output_signature=tf.float32,
         )
 
-    return loop().numpy()
+    # A concrete function: TensorFlow warns when many different functions are called like this.
+    return loop.get_concrete_function()().numpy()
 
 
 # ------------------------------------------------------------------------------ the catalogue
@@ -555,7 +556,7 @@ def _exp_range(peak, steps, cycles=3, low=0.1, end=0.1):
 
 @register("cosine_restarts")
 def _cosine_restarts(peak, steps, cycles=3, end=0.0):
-    """Cosine decay to ``end``, restarted at the peak ``cycles`` times (Loshchilov & Hutter 2017)."""
+    """Cosine decay to ``end``, restarted in ``cycles`` cycles (Loshchilov & Hutter 2017)."""
     return keras_schedules.CosineDecayRestarts(
         peak, _cycle(steps, cycles), t_mul=1.0, alpha=_floor(end)
     )

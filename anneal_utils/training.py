@@ -546,18 +546,14 @@ def _frame(problem: Problem, runs: list[Run], results) -> pd.DataFrame:
                 "diverged_step": left,
             }
         )
-    lengths = [len(part["step"]) for part in parts]
-    columns = {}
-    for column in COLUMNS:
-        values = [part[column] for part in parts]
-        columns[column] = (
-            np.concatenate([np.broadcast_to(v, n) for v, n in zip(values, lengths, strict=True)])
-            if any(isinstance(v, np.ndarray) for v in values)
-            else np.repeat(
-                np.array(values, object if isinstance(values[0], str) else None), lengths
+    frame = pd.DataFrame(
+        {
+            column: np.concatenate(
+                [np.broadcast_to(part[column], len(part["step"])) for part in parts]
             )
-        )
-    frame = pd.DataFrame(columns)
+            for column in COLUMNS
+        }
+    )
     for column in ("problem", "optimizer", "schedule"):
         frame[column] = frame[column].astype("str")
     frame["diverged_step"] = frame["diverged_step"].astype("Int64").mask(frame.diverged_step < 0)
@@ -624,7 +620,16 @@ class RateRecorder(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Find the counter the schedule reads (it counts batches under gradient accumulation)."""
-        self._counter = self.model.optimizer._iterations
+        optimizer = self.model.optimizer
+        self._counter, source = optimizer._iterations, optimizer._learning_rate
+        # As a graph, as in fit: TensorFlow's eager arithmetic differs from it in the last bit.
+        self._schedule = (
+            tf.function(source.__call__, autograph=False).get_concrete_function(
+                tf.TensorSpec([], tf.int64)
+            )
+            if isinstance(source, Schedule)
+            else None
+        )
 
     def on_train_batch_begin(self, batch, logs=None):
         """Note the step count before the update."""
@@ -633,9 +638,8 @@ class RateRecorder(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         """Record the rate of each step that this call has done."""
         steps = range(self._before, int(self._counter))
-        source = self.model.optimizer._learning_rate
-        if isinstance(source, Schedule):
-            self.rates += [float(source(tf.constant(step, tf.int64))) for step in steps]
+        if self._schedule:
+            self.rates += [float(self._schedule(tf.constant(s, tf.int64))) for s in steps]
         else:
             self.rates += [float(self.model.optimizer.learning_rate)] * len(steps)
         self.losses += [float(logs["loss"])] * len(steps)
