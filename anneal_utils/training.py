@@ -579,6 +579,9 @@ def fit_one(problem: Problem, run: Run, *, callbacks: Iterable = ()):
         callbacks.insert(0, keras.callbacks.LearningRateScheduler(recipe))
         recipe = _starting_rate(run.make)
     _compile(problem, model, _optimizer_maker(run.make)(recipe))
+    # Built here, in eager mode: built by fit's first traced step, Schedule-Free loses the copy of
+    # the weights that it starts from. For every other optimizer this changes nothing.
+    model.optimizer.build(model.trainable_variables)
     order = batches(problem, run.seed, epochs).reshape(-1, problem.batch_size)
     data = tf.data.Dataset.from_tensor_slices(order).map(
         lambda batch: (tf.gather(problem.x_train, batch), tf.gather(problem.y_train, batch))
@@ -684,6 +687,7 @@ class RangeTest(keras.callbacks.Callback):
                 self.model.steps_per_execution,
                 "must be 1 for a range test, which sets the rate at every step",
             )
+        optimizer.build(self.model.trainable_variables)  # so that the slots exist before they move
         variables = {id(v): v for v in [*self.model.variables, *optimizer.variables]}
         self._saved = [(v, v.numpy()) for v in variables.values()]
         self._rows: list[tuple[int, float, float]] = []

@@ -1,0 +1,1 @@
+"""Build tools of the repository: running, checking and accepting the notebooks."""
