@@ -1,0 +1,162 @@
+"""The ledger: what the source article claims, how it is measured, and what the measurement says.
+
+A claim is a sentence with findings, and a finding is a measurable statement: an interval must
+lie above, below or within a bound. ``settle`` holds a measurement against the stored verdict and
+raises when the measurement no longer supports it, so a notebook can not say what it does not
+show.
+"""
+
+from dataclasses import dataclass, field
+
+from anneal_utils import _checks
+from anneal_utils.statistics import Effect
+
+VERDICTS = (
+    "supported",
+    "supported with conditions",
+    "contested",
+    "contradicted",
+    "not at this scale",
+)
+ARTICLE = "How to Use Learning Rate Annealing with Neural Networks?"
+
+
+class ClaimFailed(AssertionError):
+    """A measurement that no longer supports the stored verdict."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A statement about a measured value: above, below or within ``bound``, or equal to it."""
+
+    name: str
+    statement: str
+    relation: str
+    bound: object
+
+    def holds(self, measured) -> bool:
+        """Whether ``measured`` (an Effect; for "equals" any value) supports the statement."""
+        if self.relation == "equals":
+            return measured == self.bound
+        low, high = (measured.low, measured.high)
+        if self.relation == "within":
+            return self.bound[0] <= low and high <= self.bound[1]
+        return low > self.bound if self.relation == "above" else high < self.bound
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of the article, the contrast that measures it, and the verdict so far."""
+
+    id: str
+    sentence: str
+    notebook: str
+    contrast: str = ""
+    verdict: str | None = None
+    because: str = ""
+    findings: tuple[Finding, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A settled claim; its text holds no measured digits, so that it can be compared."""
+
+    claim: Claim
+    measured: dict
+
+    def __str__(self) -> str:
+        """One line per claim and one per finding."""
+        seeds = sorted({v.n for v in self.measured.values() if isinstance(v, Effect)})
+        count = f" ({' and '.join(map(str, seeds))} seeds)" if seeds else ""
+        lines = [f"{self.claim.id}: {self.claim.verdict}{count}. Claim: {self.claim.sentence}"]
+        lines += [f"  measured: {finding.statement}" for finding in self.claim.findings]
+        return "\n".join(lines)
+
+
+def settle(claim_id: str, **measured) -> Verdict:
+    """The verdict on a claim from its measured findings; ``ClaimFailed`` if they say otherwise.
+
+    One keyword for each finding of the claim: an :class:`Effect`, or the plain value of an exact
+    finding. ``ValueError`` for an unknown claim, a missing or an unknown finding.
+    """
+    claim = by_id(claim_id)
+    if claim.verdict is None:
+        _checks.fail("claim_id", claim_id, "has no verdict yet: it has not been measured")
+    names = [finding.name for finding in claim.findings]
+    if set(names) != set(measured):
+        _checks.fail("measured", sorted(measured), f"{claim_id} needs exactly {', '.join(names)}")
+    for finding in claim.findings:
+        value = measured[finding.name]
+        if finding.relation != "equals" and not isinstance(value, Effect):
+            _checks.fail(finding.name, value, "must be an Effect: an estimate with its interval")
+        if not finding.holds(value):
+            raise ClaimFailed(
+                f"{claim_id} ({claim.sentence}): the verdict {claim.verdict!r} rests on "
+                f"{finding.statement!r}, but {finding.name} was measured as {value} and is not "
+                f"{finding.relation} {finding.bound}."
+            )
+    return Verdict(claim, measured)
+
+
+def by_id(claim_id: str) -> Claim:
+    """The claim with this id."""
+    found = {claim.id: claim for claim in LEDGER}
+    return found[_checks.choice("claim_id", claim_id, found)]
+
+
+def markdown_table() -> str:
+    """The ledger as the Markdown table of the README."""
+    rows = ["| | the article says | measured here | in |", "|---|---|---|---|"]
+    for claim in LEDGER:
+        verdict = f"**{claim.verdict}**: {claim.because}" if claim.verdict else "not measured yet"
+        link = f"[{claim.notebook[:2]}](notebooks/{claim.notebook}.ipynb)"
+        where = link if claim.verdict else claim.notebook[:2]
+        rows.append(f"| {claim.id} | {claim.sentence} | {verdict} | {where} |")
+    return "\n".join(rows) + "\n"
+
+
+LEDGER: tuple[Claim, ...] = (
+    Claim(
+        "C1",
+        "In the demo the training loss falls clearly faster with the staircase than without.",
+        "02_step_decay",
+    ),
+    Claim(
+        "C2",
+        "The rate is 1e-2 at the start and 4e-3 at the tenth epoch.",
+        "02_step_decay",
+    ),
+    Claim("C3", "Decaying the rate improves the result and cuts training time.", "02_step_decay"),
+    Claim("C4", "A fairly large early rate generalises better.", "06_warmup"),
+    Claim(
+        "C5",
+        "A lower rate reduces stochastic noise and oscillation at the optimum.",
+        "02_step_decay",
+    ),
+    Claim("C6", "The staircase works nicely in practice.", "02_step_decay"),
+    Claim("C7", "Exponential decay slows every step and is smooth.", "03_exponential_decay"),
+    Claim(
+        "C8",
+        "Raising the rate in cycles hurts in the short term and can generalise better.",
+        "04_cyclical",
+    ),
+    Claim(
+        "C9",
+        "Adaptive methods are often worse than SGD on unseen data; annealed SGD beats them.",
+        "05_adaptive_optimizers",
+    ),
+    Claim("C10", "AdaGrad, AdaDelta, RMSprop and Adam converge quickly.", "05_adaptive_optimizers"),
+    Claim(
+        "C11",
+        "Switching from Adam to SGD, and loss-based rates, are effective.",
+        "05_adaptive_optimizers",
+    ),
+    Claim("C12", "Warmup prevents instability and allows a larger rate.", "06_warmup"),
+    Claim(
+        "C13",
+        "Too low a rate is slow, too high brings trouble; the best depends on model and data.",
+        "01_learning_rate",
+    ),
+    Claim("C14", "With the scheduler the optimizer's own rate is ignored.", "02_step_decay"),
+    Claim("C15", "Hand-crafted schedules remain essential.", "05_adaptive_optimizers"),
+)

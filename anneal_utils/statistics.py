@@ -1,0 +1,165 @@
+"""Thin, named wrappers over SciPy and statsmodels for paired comparisons over seeds.
+
+Every number that a notebook reports is an :class:`Effect`: an estimate with its interval and its
+count. Taught in notebook 01.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from anneal_utils import _checks
+
+RUN = ["problem", "optimizer", "schedule", "peak", "seed"]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """An estimate with its confidence interval ``[low, high]`` from ``n`` seeds (or pairs)."""
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+    level: float = 0.95
+    pvalue: float | None = None
+
+    def __str__(self) -> str:
+        """For a table or a title: +0.0263 [0.0251, 0.0275], n = 200."""
+        return f"{self.estimate:+.3g} [{self.low:.3g}, {self.high:.3g}], n = {self.n}"
+
+
+def _finite(argument: str, values) -> np.ndarray:
+    values = np.asarray(values, float)
+    if values.ndim != 1 or len(values) < 2:
+        _checks.fail(argument, f"shape {values.shape}", "must be at least two numbers")
+    if not np.isfinite(values).all():
+        _checks.fail(
+            argument,
+            f"{int((~np.isfinite(values)).sum())} values that are not finite",
+            "a diverged run needs a penalty: use final(..., penalty=problem.chance_loss)",
+        )
+    return values
+
+
+def mean_effect(values, level: float = 0.95) -> Effect:
+    """Mean with its BCa bootstrap interval (10,000 resamples, fixed stream)."""
+    values = _finite("values", values)
+    if np.ptp(values) == 0:  # no spread: BCa is undefined, the interval is a point
+        return Effect(*[float(values[0])] * 3, len(values), level)
+    result = stats.bootstrap(
+        (values,), np.mean, n_resamples=9999, confidence_level=level, rng=np.random.default_rng(0)
+    ).confidence_interval
+    return Effect(float(values.mean()), float(result.low), float(result.high), len(values), level)
+
+
+def paired_effect(baseline, other, level: float = 0.95) -> Effect:
+    """Mean of ``other - baseline`` over paired seeds, BCa interval, Wilcoxon p-value.
+
+    Series are aligned on their index (the seed); differing seeds are a ``ValueError``.
+    """
+    if isinstance(baseline, pd.Series) and isinstance(other, pd.Series):
+        if set(baseline.index) != set(other.index) or not baseline.index.is_unique:
+            _checks.fail("other", sorted(other.index)[:5], "must hold the seeds of baseline")
+        other = other.loc[baseline.index]
+    baseline, other = _finite("baseline", baseline), _finite("other", other)
+    if len(baseline) != len(other):
+        _checks.fail("other", f"{len(other)} values", f"must be {len(baseline)}, as baseline")
+    difference = other - baseline
+    effect = mean_effect(difference, level)
+    pvalue = float(stats.wilcoxon(difference).pvalue) if difference.any() else 1.0
+    return Effect(effect.estimate, effect.low, effect.high, effect.n, level, pvalue)
+
+
+def proportion(successes: int, n: int, level: float = 0.95) -> Effect:
+    """A share with its Wilson interval."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    n = _checks.count("n", n)
+    successes = _checks.count("successes", successes, low=0)
+    if successes > n:
+        _checks.fail("successes", successes, f"must be <= n = {n}")
+    low, high = proportion_confint(successes, n, 1 - level, method="wilson")
+    return Effect(successes / n, float(low), float(high), n, level)
+
+
+def holm(pvalues) -> np.ndarray:
+    """Holm-adjusted p-values, in the given order."""
+    from statsmodels.stats.multitest import multipletests
+
+    return multipletests(list(pvalues), method="holm")[1]
+
+
+def chance_below(first, second, level: float = 0.95) -> Effect:
+    """P(an unpaired run of ``first`` ends below an unpaired run of ``second``).
+
+    The mean over all pairs of different seeds; ties count half. The interval resamples seeds.
+    """
+    first, second = _finite("first", first), _finite("second", second)
+    if len(first) != len(second):
+        _checks.fail("second", f"{len(second)} values", f"must be {len(first)}, as first")
+    wins = (first[:, None] < second) + 0.5 * (first[:, None] == second)
+    n, rng = len(first), np.random.default_rng(0)
+
+    def share(rows):
+        weight = np.bincount(rows, minlength=n).astype(float)
+        pairs = np.outer(weight, weight)
+        np.fill_diagonal(pairs, 0)  # the same seed twice would be a paired run
+        return (pairs * wins).sum() / max(pairs.sum(), 1e-12)
+
+    draws = [share(rng.integers(n, size=n)) for _ in range(999)]
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Effect(float(share(np.arange(n))), float(low), float(high), n, level)
+
+
+def seeds_needed(gap: float, sd: float, power: float = 0.9, alpha: float = 0.05) -> int:
+    """Seeds for a paired t-test to find a mean difference ``gap`` of spread ``sd``."""
+    from statsmodels.stats.power import TTestPower
+
+    gap, sd = _checks.positive("gap", gap), _checks.positive("sd", sd)
+    size = gap / sd
+    if size > 5:  # statsmodels' root finder fails where two seeds are plenty
+        return 2
+    n = TTestPower().solve_power(effect_size=size, power=power, alpha=alpha)
+    return max(2, int(np.ceil(np.squeeze(n))))
+
+
+def final(frame: pd.DataFrame, metric: str = "val_loss", *, penalty: float) -> pd.DataFrame:
+    """The last epoch of each run, with ``value`` = ``metric`` or, if diverged, ``penalty``.
+
+    ``penalty`` is the problem's ``chance_loss``: a run that left counts as having learned
+    nothing. A loss above it is kept as it is.
+    """
+    _checks.choice("metric", metric, frame.columns)
+    last = frame.loc[frame.groupby(RUN)["epoch"].idxmax()].reset_index(drop=True)
+    lost = last.diverged | ~np.isfinite(last[metric])
+    return last.assign(value=last[metric].where(~lost, penalty).astype(float), lost=lost)
+
+
+def by_seed(ends: pd.DataFrame, **which) -> pd.Series:
+    """``value`` by seed of the rows of ``final`` that match, e.g. ``schedule="cosine"``."""
+    for column, wanted in which.items():
+        match = np.isclose(ends[column], wanted) if column == "peak" else ends[column] == wanted
+        ends = ends[match]
+    if ends.empty:
+        _checks.fail("which", which, "must match some runs")
+    return ends.set_index("seed")["value"].sort_index()
+
+
+def best_peaks(ends: pd.DataFrame) -> pd.DataFrame:
+    """Per schedule: the peak of lowest mean ``value``, that mean, and whether it is interior."""
+    means = ends.groupby(["schedule", "peak"], sort=False)["value"].mean().reset_index()
+    best = means.loc[means.groupby("schedule", sort=False)["value"].idxmin()]
+    edges = means.groupby("schedule")["peak"].agg(["min", "max"])
+    best = best.join(edges, on="schedule")
+    inside = (best["peak"] > best["min"]) & (best["peak"] < best["max"])
+    return best.assign(interior=inside).drop(columns=["min", "max"]).set_index("schedule")
+
+
+def band(frame: pd.DataFrame, metric: str, by: list[str]) -> pd.DataFrame:
+    """10 %, 50 % and 90 % quantiles of ``metric`` over seeds, for each group ``by``."""
+    _checks.choice("metric", metric, frame.columns)
+    table = frame.groupby(by, sort=False)[metric].quantile([0.1, 0.5, 0.9]).unstack()
+    return table.set_axis(["low", "middle", "high"], axis=1).reset_index()
