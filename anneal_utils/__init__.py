@@ -12,4 +12,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # oneDNN picks its kernels by processor: the same code would give other bits on another machine.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
+
+def headless() -> bool:
+    """Whether a machine is executing the notebook: then no progress bars and no widgets."""
+    return bool(os.environ.get("ANNEAL_HEADLESS") or os.environ.get("PYTEST_CURRENT_TEST"))
+
+
 __version__ = "0.1.0"

@@ -29,7 +29,7 @@ import pandas as pd
 import tensorflow as tf
 from tqdm.auto import tqdm
 
-from anneal_utils import _checks, schedules
+from anneal_utils import _checks, headless, schedules
 from anneal_utils.problems import MatmulConv2D, Problem
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
@@ -419,11 +419,6 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def headless() -> bool:
-    """Whether a notebook is being executed by a machine: then no progress bars, no widgets."""
-    return bool(os.environ.get("ANNEAL_HEADLESS") or os.environ.get("PYTEST_CURRENT_TEST"))
 
 
 def train(
