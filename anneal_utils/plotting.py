@@ -9,13 +9,13 @@ import io
 import os
 from pathlib import Path
 
+from anneal_utils import _checks, headless
+from anneal_utils import statistics as st
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
-
-from anneal_utils import _checks, headless
-from anneal_utils import statistics as st
 
 # Okabe & Ito's colours, which survive colour-blindness; dash and marker are the second cue.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555"]

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from anneal_utils import _checks
+
 import keras
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-
-from anneal_utils import _checks
 
 DATA_SEED = 20_240  # fixes every synthetic data set and every split; never a run's seed
 

@@ -2,24 +2,27 @@
 
 A schedule is a pure function of the optimizer step: asked twice, in any order, on a number or a
 vector of steps, from a plot or inside ``tf.function``, it gives the same rate. What Keras has
-(exponential, piecewise constant, inverse time, polynomial, cosine, restarts) is used, not
-rewritten. Every class here saves and loads inside a ``.keras`` model.
+(exponential, piecewise constant, inverse time, polynomial, cosine) is used, not rewritten. Every
+class here is float32, saves and loads inside a ``.keras`` model, and is exact about which step it
+is for the first 16 million steps.
 
 ``build(name, peak, steps)`` gives any schedule of the catalogue; ``names()`` lists them;
-``@register("name")`` adds one. Taught in notebooks 02 to 06.
+``describe(name)`` tells formula and source; ``@register("name")`` adds one; ``values`` tabulates
+any schedule. Bad arguments raise ``ValueError``. Taught in notebooks 02 to 06.
 """
 
 import inspect
+import itertools
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+from anneal_utils import _checks
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras.optimizers import schedules as keras_schedules
-
-from anneal_utils import _checks
 
 ops = keras.ops
 Schedule = keras_schedules.LearningRateSchedule
@@ -29,6 +32,33 @@ _serializable = keras.saving.register_keras_serializable("anneal_utils")
 def _step(step):
     """``step`` (any integer or float, scalar or vector) as float32."""
     return ops.cast(step, "float32")
+
+
+def _floor_divide(step, period: int):
+    """``floor(step / period)`` for whole steps, the same in eager mode, in a graph and under XLA.
+
+    A graph divides by a constant by multiplying with its rounded reciprocal, so that 83 / 83 is
+    0.99999994 and its floor 0: Keras's ``CosineDecayRestarts(83)`` restarts one step late in
+    ``fit``. Half a step more keeps the quotient away from the whole numbers.
+    """
+    return ops.floor((step + 0.5) / period)
+
+
+def _share(argument: str, value) -> float:
+    """``value`` as a share of the horizon in [0, 1)."""
+    share = _checks.number(argument, value, low=0)
+    if share >= 1:
+        _checks.fail(argument, value, "must be a share of the horizon in [0, 1)")
+    return share
+
+
+def _descent(shape: str, u):
+    """A fall from 1 at u = 0 to 0 at u = 1."""
+    if shape == "linear":
+        return 1 - u
+    if shape == "sqrt":
+        return 1 - ops.sqrt(u)
+    return 0.5 * (1 + ops.cos(math.pi * u))
 
 
 class _Configured(Schedule):
@@ -46,11 +76,13 @@ class _Configured(Schedule):
 class Cyclical(_Configured):
     """Cycles between ``low`` and ``high``, ``period`` steps each (Smith, WACV 2017).
 
-    ``shape``: ``"triangle"`` rises for half a period and falls for half; ``"step"``,
-    ``"exponential"`` and ``"cosine"`` jump to ``high`` and decay to ``low`` inside each cycle
-    (``"step"`` in ``stairs`` equal treads). ``amplitude``: ``"constant"`` (triangular),
-    ``"halved"`` after every cycle (triangular2) or ``"exp_range"`` (times ``gamma ** step``).
-    An exponential decay needs ``low`` > 0. Notebook 04.
+    ``shape``: ``"triangle"`` rises for half a period and falls for half (an odd period's apex
+    lies between two steps, ``(high - low) / period`` above both); ``"step"``, ``"exponential"``
+    and ``"cosine"`` jump to ``high`` and decay towards ``low`` inside each cycle (``"step"`` on
+    ``stairs`` equal treads, the last one at ``low``; ``"exponential"`` needs ``low`` > 0).
+    ``amplitude``: ``"constant"`` (Smith's triangular), ``"halved"`` after every cycle
+    (triangular2) or ``"exp_range"`` (times ``gamma ** step``). Same rates as PyTorch's
+    ``CyclicLR`` with equal halves. Notebook 04.
     """
 
     def __init__(
@@ -71,21 +103,23 @@ class Cyclical(_Configured):
     def __call__(self, step):
         """The rate at ``step``."""
         step = _step(step)
-        cycle = ops.floor(step / self.period)
-        u = step / self.period - cycle  # position inside the cycle, [0, 1)
+        cycle = _floor_divide(step, self.period)
+        done = step - cycle * self.period  # steps inside the cycle, a whole number
+        u = done / self.period
         if self.shape == "triangle":
             height = 1 - ops.abs(2 * u - 1)
         elif self.shape == "step":
-            height = 1 - ops.floor(u * self.stairs) / (self.stairs - 1)
+            height = 1 - _floor_divide(done * self.stairs, self.period) / (self.stairs - 1)
         elif self.shape == "exponential":
             ratio = self.low / self.high
             height = (ops.power(ratio, u) - ratio) / (1 - ratio) if ratio < 1 else 0 * u
         else:
-            height = 0.5 * (1 + ops.cos(math.pi * u))
+            height = _descent("cosine", u)
         if self.amplitude == "halved":
             height = height * ops.power(0.5, cycle)
         elif self.amplitude == "exp_range":
-            height = height * ops.power(self.gamma, step)
+            # Not power(gamma, step): gamma, close to 1, would be rounded to float32 first.
+            height = height * ops.exp(math.log(self.gamma) * step)
         return self.low + (self.high - self.low) * height
 
 
@@ -94,13 +128,26 @@ class OneCycle(_Configured):
     """One rise to ``peak`` and one fall far below the start (Smith & Topin 2018).
 
     The rise takes ``warmup`` of ``steps``, from ``peak / start_divisor``; the fall ends at
-    ``peak / start_divisor / final_divisor`` at step ``steps``. The peak is reached at step
-    ``warmup * steps``: optax's and fastai's convention (PyTorch's is one step earlier).
-    ``shape``: ``"cosine"`` or ``"linear"``. Notebook 04.
+    ``peak / start_divisor / final_divisor`` at step ``steps``. With ``tail`` > 0 the fall first
+    returns to the start and goes to the end in the last ``tail`` of the steps, which is the
+    paper's own cycle. ``shape``: ``"cosine"`` or ``"linear"``, of every phase.
+
+    The peak is at step ``int(warmup * steps)`` and the end at ``steps``: optax's and fastai's
+    convention (PyTorch has both one step earlier). The divisors are optax's and PyTorch's
+    (fastai's final divisor is the product of both). ``shape="cosine"`` is optax's
+    ``cosine_onecycle_schedule``; ``"linear"`` with ``tail=0.15`` its
+    ``linear_onecycle_schedule``. Notebook 04.
     """
 
     def __init__(
-        self, peak, steps, warmup=0.3, shape="cosine", start_divisor=25.0, final_divisor=1e4
+        self,
+        peak,
+        steps,
+        warmup=0.3,
+        shape="cosine",
+        start_divisor=25.0,
+        final_divisor=1e4,
+        tail=0.0,
     ):
         self.peak = _checks.positive("peak", peak)
         self.steps = _checks.count("steps", steps, low=2)
@@ -108,20 +155,25 @@ class OneCycle(_Configured):
         self.shape = _checks.choice("shape", shape, ("cosine", "linear"))
         self.start_divisor = _checks.number("start_divisor", start_divisor, low=1)
         self.final_divisor = _checks.number("final_divisor", final_divisor, low=1)
+        self.tail = _share("tail", tail)
+        if self.tail and int((1 - self.tail) * self.steps) <= int(self.warmup * self.steps):
+            _checks.fail("tail", tail, f"must leave steps between it and warmup = {warmup!r}")
 
     def __call__(self, step):
         """The rate at ``step``."""
-        step = ops.minimum(_step(step), float(self.steps))
-        top = int(self.warmup * self.steps)
+        step = _step(step)
         start = self.peak / self.start_divisor
-        final = start / self.final_divisor
-        rise = ops.minimum(step / max(top, 1), 1.0)
-        fall = ops.maximum(step - top, 0.0) / (self.steps - top)
-        if self.shape == "cosine":
-            rise, fall = (0.5 * (1 - ops.cos(math.pi * u)) for u in (rise, fall))
-        up = start + (self.peak - start) * rise
-        down = self.peak + (final - self.peak) * fall
-        return ops.where(step < top, up, down)
+        knots = [(0, start), (int(self.warmup * self.steps), self.peak)]
+        if self.tail:
+            knots.append((int((1 - self.tail) * self.steps), start))
+        knots.append((self.steps, start / self.final_divisor))
+        rate = self.peak
+        for (begin, first), (end, last) in itertools.pairwise(knots):
+            if begin < end:
+                u = ops.clip((step - begin) / (end - begin), 0.0, 1.0)
+                phase = last + (first - last) * _descent(self.shape, u)
+                rate = ops.where(step < begin, rate, phase)
+        return rate
 
 
 @_serializable
@@ -130,7 +182,7 @@ class WarmupStableDecay(_Configured):
 
     ``cooldown`` is the share of ``steps`` spent going down; ``warmup`` the share going up (the
     first step has rate ``peak / (W + 1)``). ``shape`` of the cooldown: ``"linear"``, ``"sqrt"``
-    (1 - sqrt(u)) or ``"cosine"``. Notebook 06.
+    (1 - sqrt(u)) or ``"cosine"``. ``end`` (a rate) is reached at step ``steps``. Notebook 06.
     """
 
     def __init__(self, peak, steps, cooldown=0.2, warmup=0.0, shape="linear", end=0.0):
@@ -138,24 +190,23 @@ class WarmupStableDecay(_Configured):
         self.steps = _checks.count("steps", steps)
         self.cooldown = _checks.number("cooldown", cooldown, low=0, high=1, open_low=True)
         self.warmup = _share("warmup", warmup)
-        if self.warmup + self.cooldown > 1:
-            _checks.fail("warmup", warmup, f"must leave room for cooldown = {cooldown!r}")
+        if sum(self._phases()) > self.steps:
+            _checks.fail(
+                "warmup", warmup, f"must leave room for cooldown = {cooldown!r} of {steps!r} steps"
+            )
         self.shape = _checks.choice("shape", shape, ("linear", "sqrt", "cosine"))
         self.end = _checks.number("end", end, low=0, high=self.peak)
+
+    def _phases(self) -> tuple[int, int]:
+        """Steps going up and steps going down."""
+        return round(self.warmup * self.steps), max(1, round(self.cooldown * self.steps))
 
     def __call__(self, step):
         """The rate at ``step``."""
         step = _step(step)
-        rise = round(self.warmup * self.steps)
-        fall = max(1, round(self.cooldown * self.steps))
+        rise, fall = self._phases()
         u = ops.clip((step - (self.steps - fall)) / fall, 0.0, 1.0)
-        if self.shape == "linear":
-            height = 1 - u
-        elif self.shape == "sqrt":
-            height = 1 - ops.sqrt(u)
-        else:
-            height = 0.5 * (1 + ops.cos(math.pi * u))
-        rate = self.end + (self.peak - self.end) * height
+        rate = self.end + (self.peak - self.end) * _descent(self.shape, u)
         return rate * ops.minimum((step + 1) / (rise + 1), 1.0) if rise else rate
 
 
@@ -171,7 +222,8 @@ class Sigmoid(_Configured):
         self.peak = _checks.positive("peak", peak)
         self.steps = _checks.count("steps", steps)
         self.end = _checks.number("end", end, low=0, high=self.peak)
-        self.steepness = _checks.number("steepness", steepness, low=0, high=80, open_low=True)
+        # Outside this range s(0) - s(1), or s itself, is lost in float32.
+        self.steepness = _checks.number("steepness", steepness, low=0.1, high=80)
         self.middle = _checks.number("middle", middle, low=0, high=1)
 
     def __call__(self, step):
@@ -186,7 +238,8 @@ class Sigmoid(_Configured):
 class InverseSquareRoot(_Configured):
     """``peak * sqrt(timescale / (timescale + step))``: half the rate after 3 timescales.
 
-    The decay of Vaswani et al. 2017 without its warmup (put ``Warmup`` around it). Notebook 03.
+    The decay of Vaswani et al. 2017 without its warmup (put ``Warmup`` around it), shifted so
+    that it starts at ``peak``. Notebook 03.
     """
 
     def __init__(self, peak, timescale):
@@ -195,31 +248,45 @@ class InverseSquareRoot(_Configured):
 
     def __call__(self, step):
         """The rate at ``step``."""
-        return self.peak / ops.sqrt(1 + _step(step) / self.timescale)
+        return self.peak * ops.sqrt(self.timescale / (self.timescale + _step(step)))
 
 
 @_serializable
 class Power(_Configured):
-    """``peak * (1 + step / timescale) ** -exponent``: the power law.
+    """The power scheduler: a power law in the step, capped at ``peak``, then a cooldown to zero.
 
-    Exponent 1 is inverse time, 1/2 inverse square root. Notebook 03.
+    ``min(peak, peak * (step / hold) ** -exponent)``: constant for ``hold`` steps, then falling
+    as the power law by which the best constant rate falls with the length of training; over the
+    last ``cooldown`` share of ``steps`` it goes on to zero (``cooldown`` 0: it does not), with
+    ``shape`` ``"linear"``, ``"sqrt"`` (1 - sqrt(u)) or ``"cosine"``. After Shen et al. 2024
+    (arXiv 2408.13359), where ``exponent`` is 0.51; in steps, not tokens. Notebook 06.
     """
 
-    def __init__(self, peak, timescale, exponent=0.75):
+    def __init__(self, peak, steps, hold, exponent=0.51, cooldown=0.2, shape="linear"):
         self.peak = _checks.positive("peak", peak)
-        self.timescale = _checks.positive("timescale", timescale)
+        self.steps = _checks.count("steps", steps)
+        self.hold = _checks.positive("hold", hold)
         self.exponent = _checks.number("exponent", exponent, low=0)
+        self.cooldown = _checks.number("cooldown", cooldown, low=0, high=1)
+        self.shape = _checks.choice("shape", shape, ("linear", "sqrt", "cosine"))
 
     def __call__(self, step):
         """The rate at ``step``."""
-        return self.peak * ops.power(1 + _step(step) / self.timescale, -self.exponent)
+        step = _step(step)
+        fall = round(self.cooldown * self.steps)
+        trunk = ops.minimum(step, float(self.steps - fall)) if fall else step
+        rate = self.peak * ops.power(ops.maximum(trunk / self.hold, 1.0), -self.exponent)
+        if not fall:
+            return rate
+        u = ops.clip((step - (self.steps - fall)) / fall, 0.0, 1.0)
+        return rate * _descent(self.shape, u)
 
 
 @_serializable
 class Rex(_Configured):
     """``peak * (1 - u) / (1 - u / 2)``, u = step / steps (Chen, Wolfe & Kyrillidis 2021).
 
-    Above the linear decay all the way, zero at the end. Notebook 03.
+    Above the linear decay all the way, zero at step ``steps``. Notebook 03.
     """
 
     def __init__(self, peak, steps):
@@ -230,6 +297,18 @@ class Rex(_Configured):
         """The rate at ``step``."""
         u = ops.clip(_step(step) / self.steps, 0.0, 1.0)
         return self.peak * (1 - u) / (1 - 0.5 * u)
+
+
+def _schedule(argument: str, value) -> Schedule:
+    if not isinstance(value, Schedule):
+        _checks.fail(argument, value, "must be a Keras LearningRateSchedule")
+    return value
+
+
+def _first(schedule: Schedule) -> float:
+    """The schedule's rate at step 0."""
+    with tf.init_scope():  # eager, also when a schedule is constructed inside a graph
+        return float(schedule(tf.constant(0, tf.int64)))
 
 
 class _Composed(_Configured):
@@ -259,22 +338,23 @@ class _Composed(_Configured):
 class Warmup(_Composed):
     """A rise to ``schedule``'s first rate during ``steps``, then ``schedule``, shifted.
 
-    ``start`` is the rate at step 0. ``shape`` of the rise g(u): ``"linear"`` u, ``"polynomial"``
-    u ** power, ``"sine"`` sin(pi u / 2), ``"exponential"`` geometric (``start`` > 0). As in
-    Keras's ``CosineDecay(warmup_target=...)`` the warmup comes before the schedule's own steps.
-    Notebook 06.
+    ``start`` is the rate at step 0, at most the schedule's first one. ``shape`` of the rise g(u):
+    ``"linear"`` u, ``"polynomial"`` u ** ``power``, ``"sine"`` sin(pi u / 2), ``"exponential"``
+    geometric (``start`` > 0). As in Keras's ``CosineDecay(warmup_target=...)`` the warmup comes
+    before the schedule's own steps, which are shifted, not cut. Notebook 06.
     """
 
     def __init__(self, schedule, steps, shape="linear", start=0.0, power=2.0):
-        if not isinstance(schedule, Schedule):
-            _checks.fail("schedule", schedule, "must be a Keras LearningRateSchedule")
-        self.schedule = schedule
+        self.schedule = _schedule("schedule", schedule)
         self.steps = _checks.count("steps", steps)
         self.shape = _checks.choice("shape", shape, ("linear", "polynomial", "sine", "exponential"))
         self.start = _checks.number("start", start, low=0)
         if shape == "exponential" and self.start == 0:
             _checks.fail("start", start, 'must be > 0 with shape="exponential"')
         self.power = _checks.positive("power", power)
+        first = _first(schedule)
+        if self.start > first * (1 + 1e-6):
+            _checks.fail("start", start, f"must be <= the schedule's first rate {first:g}")
 
     def __call__(self, step):
         """The rate at ``step``."""
@@ -303,22 +383,23 @@ class Sequential(_Composed):
     """
 
     def __init__(self, schedules, boundaries):
-        self.schedules = list(schedules)
-        for schedule in self.schedules:
-            if not isinstance(schedule, Schedule):
-                _checks.fail("schedules", schedule, "every entry must be a LearningRateSchedule")
-        self.boundaries = [_checks.count("boundaries", b) for b in boundaries]
+        for argument, value in (("schedules", schedules), ("boundaries", boundaries)):
+            if isinstance(value, str) or not isinstance(value, Iterable):
+                _checks.fail(argument, value, "must be a list")
+        self.schedules = [_schedule("schedules", schedule) for schedule in schedules]
+        self.boundaries = [_checks.count("boundaries", boundary) for boundary in boundaries]
+        if not self.schedules:
+            _checks.fail("schedules", schedules, "must hold at least one schedule")
         if self.boundaries != sorted(set(self.boundaries)):
             _checks.fail("boundaries", boundaries, "must increase")
         if len(self.boundaries) != len(self.schedules) - 1:
-            _checks.fail(
-                "boundaries", boundaries, f"must be {max(len(self.schedules) - 1, 0)} steps"
-            )
+            _checks.fail("boundaries", boundaries, f"must be {len(self.schedules) - 1} steps")
 
     def __call__(self, step):
         """The rate at ``step``."""
         step = _step(step)
         rate = ops.cast(self.schedules[0](step), "float32")
+        # Every piece is evaluated at every step: clamped, so that none sees a negative step.
         for boundary, schedule in zip(self.boundaries, self.schedules[1:], strict=True):
             later = ops.cast(schedule(ops.maximum(step - boundary, 0.0)), "float32")
             rate = ops.where(step < boundary, rate, later)
@@ -331,26 +412,23 @@ class Sequential(_Composed):
 def values(schedule, steps: int, *, exact: bool = False) -> np.ndarray:
     """The rates of steps 0 .. ``steps`` - 1 as float32 [steps], for a Keras schedule or a number.
 
-    One call on the vector of all steps where the schedule takes a vector (checked against single
-    calls at a few steps), else one compiled loop over the steps. The processor's vector
-    instructions for powers and cosines differ from the scalar ones in the last bit; ``exact``
-    always takes the loop, whose bits are those that ``fit`` sees, and some 50 times the time.
+    The schedules that ``build`` makes are called once, with the vector of all steps, and checked
+    against single calls at a few of them. The processor's vector instructions for powers and
+    cosines differ from the scalar ones in the last bits; ``exact``, and any schedule that refuses
+    vectors or is not known here, takes a compiled loop over the steps instead, whose bits are
+    those that ``fit`` sees (without XLA), at 5 to 20 times the time.
     """
     steps = _checks.count("steps", steps)
     if isinstance(schedule, numbers.Real):
         return np.full(steps, _checks.number("schedule", schedule, low=0), "float32")
     if not isinstance(schedule, Schedule):
         _checks.fail("schedule", schedule, "must be a number or a Keras LearningRateSchedule")
-    table = None
-    try:
-        if not exact:
-            table = np.asarray(ops.cast(schedule(tf.range(steps, dtype=tf.int64)), "float32"))
-    except Exception:  # user code: whatever it raises, it does not take a vector
-        pass
-    probes = sorted({0, 1 % steps, steps // 3, steps // 2, steps - 1})
-    if table is not None and table.shape == (steps,):
+    if not exact and _vectorises(schedule):
+        table = np.asarray(ops.cast(schedule(tf.range(steps, dtype=tf.int64)), "float32"))
+        probes = sorted({0, steps // 2, steps - 1})
         single = [float(schedule(tf.constant(i, tf.int64))) for i in probes]
-        if np.allclose(table[probes], single, rtol=1e-5, atol=1e-12, equal_nan=True):
+        # Relative to the largest rate: a decay to zero ends in the rounding of its cosine.
+        if np.allclose(table[probes], single, rtol=1e-5, atol=1e-6 * float(table.max())):
             return table
 
     @tf.function(autograph=False)
@@ -365,21 +443,41 @@ def values(schedule, steps: int, *, exact: bool = False) -> np.ndarray:
     return loop.get_concrete_function()().numpy()
 
 
+def _vectorises(schedule) -> bool:
+    """Whether a call on a vector of steps gives the rates that ``fit`` applies, up to rounding.
+
+    Not known of a user's class, and false for what rounds ``step / constant`` down: in a graph,
+    as in ``fit``, such a schedule may jump one step later than in eager mode.
+    """
+    if isinstance(schedule, _Composed):
+        inner = schedule.schedules if isinstance(schedule, Sequential) else [schedule.schedule]
+        return all(map(_vectorises, inner))
+    plain = (keras_schedules.PiecewiseConstantDecay, keras_schedules.PolynomialDecay)
+    stairs = (keras_schedules.ExponentialDecay, keras_schedules.InverseTimeDecay)
+    return (
+        (type(schedule) in plain and not getattr(schedule, "cycle", False))
+        or (type(schedule) in stairs and not schedule.staircase)
+        or (type(schedule) is keras_schedules.CosineDecay and schedule.warmup_target is None)
+        or (isinstance(schedule, _Configured) and type(schedule).__module__ == __name__)
+    )
+
+
 # ------------------------------------------------------------------------------ the catalogue
 
 _catalogue: dict[str, Callable[..., Schedule]] = {}
 
 
-def register(name: str):
+def register(name: str, *, overwrite: bool = False):
     """Decorator: add ``function(peak, steps, **knobs) -> LearningRateSchedule`` as ``name``.
 
-    It then appears in the grids, the benchmark and the plots. The first line of its docstring is
-    its description. ``ValueError`` if the name is taken.
+    It then appears in ``names()``, the grids, the benchmark and the plots, with ``warmup=`` like
+    every other. Knobs need defaults. The first line of its docstring is its description.
+    ``ValueError`` if the name is taken, unless ``overwrite``.
     """
     if not isinstance(name, str) or not name:
         _checks.fail("name", name, "must be a non-empty text")
-    if name in _catalogue:
-        _checks.fail("name", name, "is taken; choose another name, or unregister it first")
+    if name in _catalogue and not overwrite:
+        _checks.fail("name", name, "is taken; choose another, or pass overwrite=True")
 
     def add(function):
         _catalogue[name] = function
@@ -389,13 +487,18 @@ def register(name: str):
 
 
 def unregister(name: str) -> None:
-    """Take ``name`` out of the catalogue."""
-    _checks.choice("name", name, _catalogue)
-    del _catalogue[name]
+    """Undo ``register``: take a user's ``name`` out, or give an overwritten one back its own."""
+    function = _catalogue[_checks.choice("name", name, _catalogue)]
+    if name not in _own:
+        del _catalogue[name]
+    elif function is _own[name]:
+        _checks.fail("name", name, "belongs to the catalogue and was not registered by you")
+    else:
+        _catalogue[name] = _own[name]
 
 
 def names() -> list[str]:
-    """The catalogue's names, in the order in which the course meets them."""
+    """The catalogue's names: from constant to rex, then those that were registered."""
     return list(_catalogue)
 
 
@@ -408,54 +511,55 @@ def describe(name: str) -> str:
 def build(name: str, peak: float, steps: int, *, warmup: float = 0.0, **knobs) -> Schedule:
     """The schedule ``name`` with largest rate ``peak`` over the horizon of ``steps`` steps.
 
-    ``warmup``: share of the horizon, [0, 1), that rises linearly first, *inside* the horizon; the
-    first step has rate peak / (W + 1), so none is wasted. (A cyclical shape whose apex falls
-    between two steps stays a little below ``peak``. ``one_cycle`` rises by itself: there
-    ``warmup`` sets the share of its own rise.) Decays to zero are zero at step ``steps``, the
-    one after the last. ``knobs``: see ``describe`` and the docstring of the registered function.
+    ``steps`` counts optimizer steps 0 .. ``steps`` - 1. A decay reaches its end, zero for most,
+    at step ``steps``, one after the last: no step is wasted on a rate of 0. ``peak`` is applied
+    at some step, except by ``exp_range``, whose first apex is already shrunk a little.
+
+    ``warmup``: share of the horizon, [0, 1), that rises linearly first, *inside* the horizon:
+    with W = round(warmup * steps), step 0 has rate peak / (W + 1), and the schedule itself takes
+    steps W .. ``steps``. (The warmup of a triangular cycle ends at the cycle's low: the first
+    rate takes the place of the peak.) ``one_cycle`` rises by itself: there ``warmup`` is another
+    word for its knob ``rise``.
+
+    ``knobs`` are the keyword arguments of the registered function. ``end`` is always the share
+    of the peak left at the horizon, ``low`` the share of the peak between cycles, ``cycles`` how
+    many of them. ``ValueError`` names a knob that ``name`` does not take and those it takes.
     """
     function = _catalogue[_checks.choice("name", name, _catalogue)]
     peak, steps = _checks.positive("peak", peak), _checks.count("steps", steps)
     warmup = _share("warmup", warmup)
-    allowed = list(inspect.signature(function).parameters.values())[2:]
-    if not any(p.kind is p.VAR_KEYWORD for p in allowed):
-        known = [p.name for p in allowed]
+    parameters = list(inspect.signature(function).parameters.values())[2:]
+    known = [p.name for p in parameters]
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         for knob in knobs:
             if knob not in known:
-                _checks.fail(
-                    "knob", knob, f"schedule {name!r} takes {', '.join(known) or 'no knobs'}"
-                )
-    if name == "one_cycle" and warmup:
-        return function(peak, steps, **{"rise": warmup, **knobs})
+                allowed = ", ".join(known) or "no knobs"
+                _checks.fail("knob", knob, f"schedule {name!r} takes {allowed}")
+    if function is _one_cycle and warmup:
+        if "rise" in knobs:
+            _checks.fail("warmup", warmup, "is one_cycle's rise; give one of the two")
+        return function(peak, steps, rise=warmup, **knobs)
     rise = round(warmup * steps)
     if rise >= steps:
         _checks.fail("warmup", warmup, f"must leave at least one of {steps} steps")
-    schedule = function(peak, steps - rise, **knobs)
-    if not isinstance(schedule, Schedule):
-        _checks.fail(f"schedule {name!r}", schedule, "must be a LearningRateSchedule")
-    return Warmup(schedule, rise, start=peak / (rise + 1)) if rise else schedule
+    schedule = _schedule(f"schedule {name!r}", function(peak, steps - rise, **knobs))
+    return Warmup(schedule, rise, start=_first(schedule) / (rise + 1)) if rise else schedule
 
 
-def _share(argument: str, value) -> float:
-    share = _checks.number(argument, value, low=0)
-    if share >= 1:
-        _checks.fail(argument, value, "must be a share of the horizon in [0, 1)")
-    return share
-
-
-def _floor(end) -> float:
-    return _checks.number("end", end, low=0, high=1)
+def _fraction(argument: str, value) -> float:
+    """``value`` as a share of the peak, [0, 1]."""
+    return _checks.number(argument, value, low=0, high=1)
 
 
 @register("constant")
 def _constant(peak, steps):
-    """peak: the same rate at every step."""
+    """peak: the same rate at every step (Robbins & Monro's method without its decay)."""
     return keras_schedules.PolynomialDecay(peak, steps, end_learning_rate=peak)
 
 
 @register("step")
 def _step_decay(peak, steps, drops=4, factor=0.5):
-    """peak * factor ** floor((drops + 1) t / T): ``drops`` equally spaced drops, all inside T."""
+    """peak * factor ** floor((drops + 1) t / T): equally spaced drops, all inside T (folklore)."""
     drops = _checks.count("drops", drops)
     factor = _checks.number("factor", factor, low=0, high=1, open_low=True)
     if drops >= steps:
@@ -469,14 +573,14 @@ def _step_decay(peak, steps, drops=4, factor=0.5):
 
 @register("exponential")
 def _exponential(peak, steps, end=0.01):
-    """peak * end ** (t / T): ``end`` is the share of the peak left at the horizon."""
+    """peak * end ** (t / T) (folklore; Ge et al. 2019 analyse its staircase)."""
     end = _checks.number("end", end, low=0, high=1, open_low=True)
     return keras_schedules.ExponentialDecay(peak, steps, end)
 
 
 @register("inverse_time")
 def _inverse_time(peak, steps, end=0.01):
-    """peak / (1 + k t / T), k so that the share ``end`` of the peak is left (Robbins-Monro 1/t)."""
+    """peak / (1 + (1 / end - 1) t / T) (after Robbins & Monro 1951)."""
     end = _checks.number("end", end, low=0, high=1, open_low=True)
     return keras_schedules.InverseTimeDecay(peak, steps, 1 / end - 1)
 
@@ -489,86 +593,105 @@ def _inverse_sqrt(peak, steps, timescale=0.05):
 
 @register("polynomial")
 def _polynomial(peak, steps, power=2.0, end=0.0):
-    """peak * (end + (1 - end) (1 - t / T) ** power)."""
+    """peak * (end + (1 - end) (1 - t / T) ** power) (folklore of segmentation networks)."""
     return keras_schedules.PolynomialDecay(
-        peak, steps, peak * _floor(end), _checks.positive("power", power)
+        peak, steps, peak * _fraction("end", end), _checks.positive("power", power)
     )
 
 
 @register("linear")
 def _linear(peak, steps, end=0.0):
-    """peak * (end + (1 - end) (1 - t / T)): to zero by default (Defazio et al. 2023)."""
-    return keras_schedules.PolynomialDecay(peak, steps, peak * _floor(end), 1.0)
+    """peak * (end + (1 - end) (1 - t / T)) (Defazio et al. 2023: optimal in the worst case)."""
+    return keras_schedules.PolynomialDecay(peak, steps, peak * _fraction("end", end), 1.0)
 
 
 @register("cosine")
 def _cosine(peak, steps, end=0.0):
     """peak * (end + (1 - end) (1 + cos(pi t / T)) / 2) (Loshchilov & Hutter 2017)."""
-    return keras_schedules.CosineDecay(peak, steps, alpha=_floor(end))
+    return keras_schedules.CosineDecay(peak, steps, alpha=_fraction("end", end))
 
 
 @register("sigmoid")
 def _sigmoid(peak, steps, end=0.0, steepness=10.0, middle=0.5):
-    """A falling S-curve from peak to end (after Nakamura et al. 2021)."""
-    return Sigmoid(peak, steps, peak * _floor(end), steepness, middle)
+    """1 / (1 + exp(steepness (t / T - middle))), from peak to end (after Nakamura et al. 2021)."""
+    return Sigmoid(peak, steps, peak * _fraction("end", end), steepness, middle)
 
 
 @register("wsd")
 def _wsd(peak, steps, cooldown=0.2, shape="linear", end=0.0):
-    """Constant, then a cooldown over the last share of the horizon (Hägele et al. 2024)."""
-    return WarmupStableDecay(peak, steps, cooldown, 0.0, shape, peak * _floor(end))
+    """peak, then a fall to end over the last share ``cooldown`` of T (Hägele et al. 2024)."""
+    return WarmupStableDecay(peak, steps, cooldown, 0.0, shape, peak * _fraction("end", end))
 
 
 @register("power")
-def _power(peak, steps, exponent=0.75, timescale=0.05):
-    """peak * (1 + t / (timescale T)) ** -exponent: the power law, never zero."""
-    return Power(peak, _checks.positive("timescale", timescale) * steps, exponent)
+def _power(peak, steps, exponent=0.51, hold=0.1, cooldown=0.2, shape="linear"):
+    """min(peak, peak (t / (hold T)) ** -exponent), then a cooldown to 0 (Shen et al. 2024)."""
+    hold = _checks.number("hold", hold, low=0, high=1, open_low=True)
+    return Power(peak, steps, hold * steps, exponent, cooldown, shape)
 
 
-def _cycle(steps, cycles) -> int:
+def _period(steps, cycles) -> int:
+    """The smallest even period of which ``cycles`` fill the horizon: even, so the apex is hit."""
     cycles = _checks.count("cycles", cycles)
     if 2 * cycles > steps:
         _checks.fail("cycles", cycles, f"must be <= steps / 2 = {steps // 2}")
-    return math.ceil(steps / cycles)
+    return 2 * math.ceil(steps / (2 * cycles))
 
 
 @register("triangular")
 def _triangular(peak, steps, cycles=3, low=0.1):
-    """Triangles between low * peak and peak (Smith 2017)."""
-    return Cyclical(_floor(low) * peak, peak, _cycle(steps, cycles))
+    """low + (1 - low) (1 - |2 u - 1|), times peak; u: place in the cycle, 0 to 1 (Smith 2017)."""
+    return Cyclical(_fraction("low", low) * peak, peak, _period(steps, cycles))
 
 
 @register("triangular2")
 def _triangular2(peak, steps, cycles=3, low=0.1):
-    """Triangles whose height is halved after each cycle (Smith 2017)."""
-    return Cyclical(_floor(low) * peak, peak, _cycle(steps, cycles), amplitude="halved")
+    """Triangles from low to peak whose height is halved after each cycle (Smith 2017)."""
+    return Cyclical(_fraction("low", low) * peak, peak, _period(steps, cycles), amplitude="halved")
 
 
 @register("exp_range")
 def _exp_range(peak, steps, cycles=3, low=0.1, end=0.1):
-    """Triangles whose height shrinks to the share ``end`` by gamma ** t (Smith 2017)."""
+    """Triangles from low to peak whose height shrinks as end ** (t / T) (Smith 2017)."""
     end = _checks.number("end", end, low=0, high=1, open_low=True)
-    gamma = end ** (1 / steps)
     return Cyclical(
-        _floor(low) * peak, peak, _cycle(steps, cycles), amplitude="exp_range", gamma=gamma
+        _fraction("low", low) * peak,
+        peak,
+        _period(steps, cycles),
+        amplitude="exp_range",
+        gamma=end ** (1 / steps),
     )
 
 
 @register("cosine_restarts")
-def _cosine_restarts(peak, steps, cycles=3, end=0.0):
-    """Cosine decay to ``end``, restarted in ``cycles`` cycles (Loshchilov & Hutter 2017)."""
-    return keras_schedules.CosineDecayRestarts(
-        peak, _cycle(steps, cycles), t_mul=1.0, alpha=_floor(end)
+def _cosine_restarts(peak, steps, cycles=3, end=0.0, growth=1.0):
+    """The cosine decay ``cycles`` times over, each ``growth`` times longer (SGDR, L&H 2017)."""
+    cycles, end = _checks.count("cycles", cycles), _fraction("end", end)
+    growth = _checks.number("growth", growth, low=1)
+    lengths = np.cumsum(growth ** np.arange(cycles))
+    starts = [0, *(round(steps * float(x / lengths[-1])) for x in lengths)]
+    decays = [stop - start for start, stop in itertools.pairwise(starts)]
+    if min(decays) < 1:
+        _checks.fail("cycles", cycles, f"must leave a step to each cycle of {steps} steps")
+    # Not CosineDecayRestarts, which restarts a step late at some periods (see _floor_divide),
+    # and which cannot end a last, shorter cycle at the horizon.
+    return Sequential(
+        [keras_schedules.CosineDecay(peak, length, alpha=end) for length in decays], starts[1:-1]
     )
 
 
 @register("one_cycle")
-def _one_cycle(peak, steps, rise=0.3, shape="cosine", start_divisor=25.0, final_divisor=1e4):
-    """One rise to the peak and one long fall (Smith & Topin 2018)."""
-    return OneCycle(peak, steps, rise, shape, start_divisor, final_divisor)
+def _one_cycle(
+    peak, steps, rise=0.3, shape="cosine", start_divisor=25.0, final_divisor=1e4, tail=0.0
+):
+    """From peak / start_divisor up to peak at rise T, then to almost 0 (Smith & Topin 2018)."""
+    return OneCycle(peak, steps, _share("rise", rise), shape, start_divisor, final_divisor, tail)
 
 
 @register("rex")
 def _rex(peak, steps):
-    """peak * (1 - t/T) / (1 - t/(2T)) (Chen, Wolfe & Kyrillidis 2021)."""
+    """peak * (1 - t / T) / (1 - t / (2 T)) (Chen, Wolfe & Kyrillidis 2021)."""
     return Rex(peak, steps)
+
+
+_own = dict(_catalogue)

@@ -6,11 +6,11 @@ count. Taught in notebook 01.
 
 from dataclasses import dataclass
 
+from anneal_utils import _checks
+
 import numpy as np
 import pandas as pd
 from scipy import stats
-
-from anneal_utils import _checks
 
 RUN = ["problem", "optimizer", "schedule", "peak", "seed"]
 

@@ -23,14 +23,14 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from anneal_utils import _checks, headless, schedules
+from anneal_utils.problems import MatmulConv2D, Problem
+
 import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 from tqdm.auto import tqdm
-
-from anneal_utils import _checks, headless, schedules
-from anneal_utils.problems import MatmulConv2D, Problem
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 

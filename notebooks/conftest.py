@@ -6,11 +6,11 @@ compares them with copies that papermill has already executed, without running a
 
 from pathlib import Path
 
+from tools import notebooks
+
 import nbformat
 import pytest
 from nbval.plugin import IPyNbCell, IPyNbFile, coalesce_streams
-
-from tools import notebooks
 
 
 def pytest_addoption(parser):

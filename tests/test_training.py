@@ -2,12 +2,12 @@
 
 import math
 
+from anneal_utils import problems, schedules, training
+
 import keras
 import numpy as np
 import pandas as pd
 import pytest
-
-from anneal_utils import problems, schedules, training
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.uniform(size=(96, 64)).astype("float32")

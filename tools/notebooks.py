@@ -293,9 +293,12 @@ def run(names=(), profile: str = "quick", jobs: int | None = None, root: Path = 
 
 def _start(path: Path, profile: str, root: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "tools.notebooks", "one", str(path), profile, str(root)]
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=None, text=True, encoding="utf-8"
-    )
+    log = root / "build" / profile / f"{path.stem}.log"  # kernels and TensorFlow talk a lot
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "w", encoding="utf-8") as stderr:
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True, encoding="utf-8"
+        )
 
 
 def accept(names=(), root: Path = ROOT) -> None:
