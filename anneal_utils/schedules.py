@@ -553,13 +553,13 @@ def _fraction(argument: str, value) -> float:
 
 @register("constant")
 def _constant(peak, steps):
-    """peak: the same rate at every step (Robbins & Monro's method without its decay)."""
+    """peak: the same rate at every step (the baseline of every comparison)."""
     return keras_schedules.PolynomialDecay(peak, steps, end_learning_rate=peak)
 
 
 @register("step")
 def _step_decay(peak, steps, drops=4, factor=0.5):
-    """peak * factor ** floor((drops + 1) t / T): equally spaced drops, all inside T (folklore)."""
+    """peak * factor ** floor((drops + 1) t / T): equal spacing, all inside T (He et al. 2016)."""
     drops = _checks.count("drops", drops)
     factor = _checks.number("factor", factor, low=0, high=1, open_low=True)
     if drops >= steps:
@@ -573,7 +573,7 @@ def _step_decay(peak, steps, drops=4, factor=0.5):
 
 @register("exponential")
 def _exponential(peak, steps, end=0.01):
-    """peak * end ** (t / T) (folklore; Ge et al. 2019 analyse its staircase)."""
+    """peak * end ** (t / T) (common practice; its staircase: Ge et al. 2019)."""
     end = _checks.number("end", end, low=0, high=1, open_low=True)
     return keras_schedules.ExponentialDecay(peak, steps, end)
 
@@ -593,7 +593,7 @@ def _inverse_sqrt(peak, steps, timescale=0.05):
 
 @register("polynomial")
 def _polynomial(peak, steps, power=2.0, end=0.0):
-    """peak * (end + (1 - end) (1 - t / T) ** power) (folklore of segmentation networks)."""
+    """peak * (end + (1 - end) (1 - t / T) ** power) (Chen et al. 2017, DeepLab)."""
     return keras_schedules.PolynomialDecay(
         peak, steps, peak * _fraction("end", end), _checks.positive("power", power)
     )

@@ -17,18 +17,18 @@ LABELS = RNG.integers(0, 3, size=96).astype("int32")
 
 def tiny(build, x=IMAGES, **settings):
     """A small problem around ``build``; three epochs of five steps."""
-    given = dict(
-        name="tiny",
-        build=build,
-        x_train=x[:80].copy(),
-        y_train=LABELS[:80].copy(),
-        x_val=x[80:].copy(),
-        y_val=LABELS[80:].copy(),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        batch_size=16,
-        epochs=3,
-        chance_loss=math.log(3),
-    )
+    given = {
+        "name": "tiny",
+        "build": build,
+        "x_train": x[:80].copy(),
+        "y_train": LABELS[:80].copy(),
+        "x_val": x[80:].copy(),
+        "y_val": LABELS[80:].copy(),
+        "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        "batch_size": 16,
+        "epochs": 3,
+        "chance_loss": math.log(3),
+    }
     return problems.Problem(**{**given, **settings})
 
 
