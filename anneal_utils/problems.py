@@ -84,9 +84,10 @@ def register(name: str):
     the name is taken.
     """
 
+    if name in _makers:
+        _checks.fail("name", name, "is taken; choose another name")
+
     def add(make):
-        if name in _makers:
-            _checks.fail("name", name, "is taken; choose another name")
         _makers[name] = make
         return make
 

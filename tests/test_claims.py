@@ -1,0 +1,75 @@
+"""The ledger: verdicts stand only while their measurements do."""
+
+import re
+from pathlib import Path
+
+from anneal_utils import claims
+from anneal_utils.statistics import Effect
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MEASURED = [claim for claim in claims.LEDGER if claim.verdict]
+
+
+def passing(finding):
+    """A measurement that supports ``finding``."""
+    if finding.relation == "equals":
+        return finding.bound
+    if finding.relation == "within":
+        low, high = finding.bound
+        middle, width = (low + high) / 2, (high - low) / 10
+        return Effect(middle, middle - width, middle + width, 40)
+    sign = 1 if finding.relation == "above" else -1
+    return Effect(*[finding.bound + sign * x for x in (2, 2 - sign, 2 + sign)], 40)
+
+
+def failing(finding):
+    """A measurement that straddles or misses the bound of ``finding``."""
+    if finding.relation == "equals":
+        return "something else"
+    bound = finding.bound[1] if finding.relation == "within" else finding.bound
+    return Effect(bound, bound - 1, bound + 1, 40)
+
+
+def test_the_ledger_is_whole():
+    assert [claim.id for claim in claims.LEDGER] == [f"C{i}" for i in range(1, 16)]
+    assert {claim.id for claim in MEASURED} >= {"C1", "C2", "C3", "C5", "C6", "C13", "C14"}
+    for claim in MEASURED:
+        assert claim.verdict in claims.VERDICTS
+        assert claim.contrast and claim.because and claim.findings
+        assert (ROOT / "notebooks" / f"{claim.notebook}.ipynb").exists()
+
+
+@pytest.mark.parametrize("claim", MEASURED, ids=lambda claim: claim.id)
+def test_a_claim_settles_and_each_of_its_findings_can_break_it(claim):
+    good = {finding.name: passing(finding) for finding in claim.findings}
+    text = str(claims.settle(claim.id, **good))
+    assert text.startswith(f"{claim.id}: {claim.verdict}") and claim.sentence in text
+    for finding in claim.findings:
+        bad = {**good, finding.name: failing(finding)}
+        with pytest.raises(claims.ClaimFailed, match=re.escape(finding.statement)) as error:
+            claims.settle(claim.id, **bad)
+        assert claim.sentence in str(error.value) and finding.name in str(error.value)
+
+
+def test_findings_must_be_complete_and_known():
+    with pytest.raises(ValueError, match="C2 needs exactly first, tenth"):
+        claims.settle("C2", first=0.01)
+    with pytest.raises(ValueError, match="claim_id = 'C99'"):
+        claims.settle("C99")
+    with pytest.raises(ValueError, match="has no verdict yet"):
+        claims.settle("C9")
+    with pytest.raises(ValueError, match="must be an Effect"):
+        claims.settle("C1", replica=1.0, single_pair=0.3, continued=-1.0)
+
+
+def test_the_readme_shows_the_ledger():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert claims.markdown_table() in readme, "run: python -m tools.readme"
+
+
+@pytest.mark.parametrize("claim", MEASURED, ids=lambda claim: claim.id)
+def test_every_verdict_is_settled_in_its_notebook(claim):
+    text = (ROOT / "notebooks" / f"{claim.notebook}.ipynb").read_text(encoding="utf-8")
+    assert f"{claim.id}: {claim.verdict}" in text

@@ -1,0 +1,115 @@
+"""Problems: exact, frozen, deterministic, offline."""
+
+import dataclasses
+import hashlib
+
+from anneal_utils import problems
+
+import keras
+import numpy as np
+import pytest
+
+OFFLINE = [name for name in problems.names() if name not in ("fashion_mnist", "cifar10")]
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_every_problem_builds_and_is_frozen(name):
+    problem = problems.load(name)
+    assert problems.load(name) is problem and problem.name == name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        problem.batch_size = 1
+    with pytest.raises(ValueError, match="read-only"):
+        problem.x_train[0] = 0
+    model = problem.build()
+    assert model.built and model(problem.x_train[:3]).shape[0] == 3
+    assert name in problems.describe(name)
+
+
+def test_the_articles_data_and_model_are_as_the_article_has_them():
+    article = problems.load("article")
+    assert article.x_train.shape == (1000, 3) and article.x_val.shape == (100, 3)
+    assert (article.y_train.argmax(1) == article.x_train.argmax(1)).all()
+    assert (article.y_train.sum(1) == 1).all()
+    widths = [layer.units for layer in article.build().layers]
+    activations = [layer.activation.__name__ for layer in article.build().layers]
+    assert widths == [9, 9, 9, 3] and activations == ["relu"] * 3 + ["softmax"]
+    assert (article.batch_size, article.epochs, article.steps_per_epoch) == (50, 10, 20)
+    assert article.loss == "categorical_crossentropy"
+
+
+def test_label_noise_is_exactly_its_share_and_never_the_true_label():
+    clean, noisy = problems.load("digits"), problems.load("digits_noisy", noise=0.4)
+    np.testing.assert_array_equal(clean.x_train, noisy.x_train)
+    np.testing.assert_array_equal(clean.y_val, noisy.y_val)
+    assert (clean.y_train != noisy.y_train).sum() == round(0.4 * len(clean.y_train))
+
+
+def test_digits_are_real_and_disjoint():
+    digits = problems.load("digits")
+    rows = {image.tobytes() for image in digits.x_train}
+    assert len(digits.x_train) == 1437 and len(digits.x_val) == 360
+    assert sum(image.tobytes() in rows for image in digits.x_val) == 0
+    assert digits.x_train.min() == 0 and digits.x_train.max() == 1
+
+
+def test_quadratic_loss_is_its_formula():
+    bowl = problems.load("quadratic", curvature=(1.0, 4.0), start=2.0, noise=0.0)
+    model = bowl.build()
+    loss = keras.ops.mean(bowl.loss(bowl.y_val, model(bowl.x_val)))
+    assert float(loss) == pytest.approx(0.5 * (4 + 16)) == bowl.chance_loss
+
+
+def test_quadratic_deep_matches_the_matrix_form():
+    deep = problems.load("quadratic_deep")
+    loss = float(keras.ops.mean(deep.loss(deep.y_val, deep.build()(deep.x_val))))
+    # Expected over x: start' Q start / 2 + 0.18 trace(Q); the sample of 896 points is close.
+    assert loss == pytest.approx(deep.chance_loss, rel=0.05)
+
+
+def test_least_squares_condition_number():
+    for rotated in (False, True):
+        problem = problems.load("least_squares", rotated=rotated)
+        values = np.linalg.eigvalsh(np.cov(problem.x_train.T))
+        assert values[-1] / values[0] == pytest.approx(1000, rel=0.3)
+
+
+@pytest.mark.parametrize(
+    "call, argument",
+    [
+        (lambda: problems.load("mnist"), "name"),
+        (lambda: problems.load("digits", noise=0.1), "knob"),
+        (lambda: problems.load("digits_noisy", noise=2.0), "noise"),
+        (lambda: problems.load("quadratic", curvature=0.0), "curvature"),
+        (lambda: problems.load("quadratic", curvature=(1.0, 2.0), noise=(1.0, 1.0, 1.0)), "noise"),
+        (lambda: problems.load("deep_mlp", depth=0), "depth"),
+        (lambda: problems.load("least_squares", condition=0.5), "condition"),
+        (lambda: dataclasses.replace(problems.load("digits"), batch_size=0), "batch_size"),
+        (lambda: dataclasses.replace(problems.load("digits"), batch_size=9999), "batch_size"),
+        (lambda: dataclasses.replace(problems.load("digits"), steps=3), "steps"),
+        (lambda: problems.register("digits"), "name"),
+    ],
+)
+def test_bad_input_is_named(call, argument):
+    with pytest.raises(ValueError, match=rf"^{argument}.* = "):
+        call()
+
+
+def test_a_download_is_opt_in_verified_and_leaves_nothing_half_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(problems, "CACHE", tmp_path / "cache")
+    with pytest.raises(FileNotFoundError, match="download=True"):
+        problems.load("fashion_mnist")
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "file.bin").write_bytes(b"content")
+    good, wrong = hashlib.sha256(b"content").hexdigest(), hashlib.sha256(b"other").hexdigest()
+    origin = source.as_uri() + "/"
+    with pytest.raises(OSError, match="expected hash"):
+        problems._fetch(origin, "file.bin", wrong, download=True)
+    assert not list((tmp_path / "cache").iterdir())
+    with pytest.raises(OSError, match="check the network"):
+        problems._fetch((tmp_path / "nowhere").as_uri() + "/", "file.bin", good, download=True)
+    path = problems._fetch(origin, "file.bin", good, download=True)
+    assert path.read_bytes() == b"content"
+    path.write_bytes(b"damaged")
+    with pytest.raises(OSError, match="damaged"):
+        problems._fetch(origin, "file.bin", good, download=False)

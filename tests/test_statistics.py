@@ -1,0 +1,116 @@
+"""Statistics against closed forms and against the libraries they wrap."""
+
+from anneal_utils import statistics as st
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from statsmodels.stats.power import TTestPower
+
+RNG = np.random.default_rng(3)
+
+
+def frame(losses, schedule="s", peaks=(0.1,), diverged=None):
+    """A tidy frame of two epochs; ``losses`` [peak, seed] are the last epoch's."""
+    rows = [
+        ("p", "sgd", schedule, peak, seed, epoch, float(losses[i][seed]) + (1 - epoch))
+        for i, peak in enumerate(peaks)
+        for seed in range(len(losses[i]))
+        for epoch in (0, 1)
+    ]
+    columns = ["problem", "optimizer", "schedule", "peak", "seed", "epoch", "val_loss"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.assign(diverged=~np.isfinite(table.val_loss) if diverged is None else diverged)
+
+
+def test_paired_effect_is_other_minus_baseline_and_aligns_seeds():
+    a = pd.Series([1.0, 2.0, 3.0, 4.0], index=[10, 11, 12, 13])
+    b = (a + [0.5, 0.4, 0.6, 0.5]).sample(frac=1, random_state=0)
+    effect = st.paired_effect(a, b)
+    assert effect.estimate == pytest.approx(0.5) and effect.n == 4
+    assert 0.4 < effect.low < 0.5 < effect.high < 0.6
+    with pytest.raises(ValueError, match="seeds of baseline"):
+        st.paired_effect(a, b.rename({10: 99}))
+
+
+def test_interval_covers_the_truth_at_its_level():
+    covered = [
+        (effect := st.mean_effect(RNG.normal(1, 2, 40))).low <= 1 <= effect.high for _ in range(60)
+    ]
+    # 95 % of 60 is 57; below 49 has probability under 1e-4.
+    assert 49 <= sum(covered)
+
+
+def test_degenerate_and_bad_input():
+    assert st.mean_effect([2.0, 2.0, 2.0]).low == 2.0
+    assert st.paired_effect([1.0, 2.0], [1.0, 2.0]).pvalue == 1.0
+    for bad in ([1.0], [[1.0, 2.0]], [1.0, np.nan]):
+        with pytest.raises(ValueError, match=r"^values"):
+            st.mean_effect(bad)
+    with pytest.raises(ValueError, match="^other"):
+        st.paired_effect([1.0, 2.0], [1.0, 2.0, 3.0])
+
+
+def test_effect_is_deterministic():
+    values = RNG.normal(size=30)
+    assert st.mean_effect(values) == st.mean_effect(values)
+
+
+def test_proportion_is_wilsons():
+    effect = st.proportion(7, 20)
+    expected = stats.binomtest(7, 20).proportion_ci(method="wilson")
+    assert (effect.low, effect.high) == pytest.approx((expected.low, expected.high))
+    with pytest.raises(ValueError, match="successes"):
+        st.proportion(21, 20)
+
+
+def test_holm():
+    np.testing.assert_allclose(st.holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06])
+
+
+def test_seeds_needed_reaches_its_power():
+    n = st.seeds_needed(0.5, 1.0, power=0.9)
+    power = TTestPower().power
+    assert power(0.5, n, 0.05) >= 0.9 > power(0.5, n - 1, 0.05)
+    assert st.seeds_needed(10.0, 1.0) == 2
+    with pytest.raises(ValueError, match="gap"):
+        st.seeds_needed(0.0, 1.0)
+
+
+def test_chance_below():
+    low, high = RNG.normal(0, 1, 300), RNG.normal(1, 1, 300)
+    effect = st.chance_below(low, high)
+    truth = stats.norm.cdf(1 / np.sqrt(2))
+    assert effect.low < truth < effect.high and effect.high - effect.low < 0.12
+    assert st.chance_below(low, low).estimate == pytest.approx(0.5)
+    assert st.chance_below([1.0, 2.0], [5.0, 6.0]).estimate == 1.0
+
+
+def test_chance_below_leaves_pairs_of_one_seed_out():
+    # Paired, second is always higher; unpaired with other seeds it is a coin.
+    values = np.arange(40.0)
+    assert st.chance_below(values, values + 1e-9).estimate == pytest.approx(0.5)
+
+
+def test_final_penalises_and_counts_what_diverged():
+    ends = st.final(frame([[0.3, np.nan, 0.2]]), penalty=2.3)
+    assert ends.value.tolist() == pytest.approx([0.3, 2.3, 0.2])
+    assert ends.lost.tolist() == [False, True, False]
+    assert (ends.epoch == 1).all()
+
+
+def test_by_seed_and_best_peaks():
+    ends = st.final(frame([[3, 3], [1, 2], [4, 1.5]], peaks=(0.1, 0.2, 0.4)), penalty=9)
+    best = st.best_peaks(ends).loc["s"]
+    assert best.peak == 0.2 and best.interior and best.value == pytest.approx(1.5)
+    assert st.by_seed(ends, peak=0.4).tolist() == [4, 1.5]
+    edge = st.best_peaks(ends[ends.peak > 0.15]).loc["s"]
+    assert edge.peak == 0.2 and not edge.interior
+    with pytest.raises(ValueError, match="which"):
+        st.by_seed(ends, schedule="nothing")
+
+
+def test_band():
+    table = st.band(frame([list(np.arange(11.0))]), "val_loss", ["schedule", "epoch"])
+    assert table.loc[table.epoch == 1, ["low", "middle", "high"]].to_numpy().tolist() == [[1, 5, 9]]
