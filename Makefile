@@ -20,7 +20,7 @@ help: ## this list
 setup: $(STAMP) ## the environment in .venv, from hashed requirements
 
 $(STAMP): requirements.txt pyproject.toml
-	@python=; for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	@set -e; python=; for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
 	  if command -v "$$candidate" >/dev/null && "$$candidate" -c '$(VERSION_OK)' 2>/dev/null; \
 	  then python="$$candidate"; break; fi; \
 	  if [ "$$candidate" = "$(PYTHON)" ]; then python=; break; fi; done; \

@@ -109,7 +109,9 @@ class Cyclical(_Configured):
         if self.shape == "triangle":
             height = 1 - ops.abs(2 * u - 1)
         elif self.shape == "step":
-            height = 1 - _floor_divide(done * self.stairs, self.period) / (self.stairs - 1)
+            # One division of whole numbers: 1 - tread / last may come out below 0 under XLA.
+            last = self.stairs - 1
+            height = (last - _floor_divide(done * self.stairs, self.period)) / last
         elif self.shape == "exponential":
             ratio = self.low / self.high
             height = (ops.power(ratio, u) - ratio) / (1 - ratio) if ratio < 1 else 0 * u
@@ -593,7 +595,11 @@ def _inverse_sqrt(peak, steps, timescale=0.05):
 
 @register("polynomial")
 def _polynomial(peak, steps, power=2.0, end=0.0):
-    """peak * (end + (1 - end) (1 - t / T) ** power) (Chen et al. 2017, DeepLab)."""
+    """peak * (end + (1 - end) (1 - t / T) ** power) (Chen et al. 2017, DeepLab).
+
+    Stop at the horizon: with a fractional power and ``jit_compile=True`` Keras's schedule may be
+    NaN from step T on, where 1 - t / T comes out just below 0.
+    """
     return keras_schedules.PolynomialDecay(
         peak, steps, peak * _fraction("end", end), _checks.positive("power", power)
     )

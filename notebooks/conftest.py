@@ -18,6 +18,10 @@ def pytest_addoption(parser):
     parser.addoption("--executed", default=None, help="directory with executed copies")
 
 
+def _sources(notebook) -> list:
+    return [(cell.cell_type, cell.source) for cell in notebook.cells]
+
+
 class ReplayCell(IPyNbCell):
     """A cell compared with its executed copy."""
 
@@ -43,11 +47,11 @@ class ReplayFile(IPyNbFile):
         self.setup_sanitize_files()
         copy = Path(self.config.getoption("--executed")) / self.path.name
         if not copy.exists():
-            raise FileNotFoundError(f"{copy.name} was not executed: run `make run-all` first.")
+            pytest.fail(f"{copy.name} was not executed: run `make run-all` first.", pytrace=False)
         executed = notebooks.normalise(notebooks.read(copy))
         committed = nbformat.read(self.path, as_version=4)
-        if [c.source for c in executed.cells] != [c.source for c in committed.cells]:
-            raise ValueError(f"{self.path.name}: the executed copy has other sources.")
+        if _sources(executed) != _sources(committed):
+            pytest.fail(f"{self.path.name}: the executed copy has other sources.", pytrace=False)
         self.fresh = [cell for cell in executed.cells if cell.cell_type == "code"]
 
     def teardown(self):

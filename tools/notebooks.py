@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,8 @@ import nbformat
 ROOT = Path(__file__).resolve().parent.parent
 PROFILES = ("quick", "full")
 MACHINE_PATH = re.compile(
-    r"(?<![A-Za-z0-9_.$~:/-])/(?:home|root|work|tmp|Users|private|mnt)/\w|[A-Za-z]:\\\\?Users"
+    r"(?:(?<![A-Za-z0-9_.$~/-])|file://)/(?:home|root|work|tmp|Users|private|mnt)/\w"
+    r"|[A-Za-z]:\\\\?Users"
 )
 
 
@@ -79,6 +81,7 @@ def normalise(notebook):
             if cell.execution_count is not None:
                 count += 1
                 cell.execution_count = count
+            cell.outputs = _joined(cell.outputs)
             for output in cell.outputs:
                 if output.output_type == "execute_result":
                     output.execution_count = cell.execution_count
@@ -87,6 +90,19 @@ def normalise(notebook):
         cells.append(cell)
     notebook.cells = cells
     return notebook
+
+
+def _joined(outputs) -> list:
+    """Outputs with neighbouring pieces of a stream as one: where it is cut is chance."""
+    joined = []
+    for output in outputs:
+        before = joined[-1] if joined else None
+        if before and output.output_type == before.output_type == "stream":
+            if output.name == before.name:
+                before.text += output.text
+                continue
+        joined.append(output)
+    return joined
 
 
 def text_of(notebook) -> str:
@@ -109,7 +125,8 @@ def problems_of(path: Path) -> list[str]:
         say("larger than 1 MB")
     counts = []
     for number, cell in enumerate(notebook.cells, 1):
-        if MACHINE_PATH.search(json.dumps(cell)):
+        # A line break in JSON is a backslash and an n, which would hide a path behind it.
+        if MACHINE_PATH.search(json.dumps(cell).replace("\\n", "\n")):
             say("holds a path of somebody's machine", number, cell)
         if cell.cell_type != "code":
             continue
@@ -173,7 +190,7 @@ def check(paths: list[Path]) -> None:
 def key_of(path: Path, profile: str, root: Path = ROOT) -> str:
     """A hash of everything that decides what the notebook's run gives."""
     digest = hashlib.sha256(f"{profile} {sys.version_info[:2]}".encode())
-    for cell in read(path).cells:
+    for cell in normalise(read(path)).cells:
         digest.update(json.dumps([cell.cell_type, cell.source, cell.metadata]).encode())
     shared = [*sorted((root / "anneal_utils").glob("*.py")), Path(__file__).resolve()]
     for file in [*shared, root / "requirements.txt"]:
@@ -186,12 +203,12 @@ def record_of(path: Path, profile: str, root: Path = ROOT) -> dict | None:
     """What is known of the run of exactly this notebook; None if it has to be run."""
     target = root / "build" / profile / path.name
     try:
-        record = json.loads(target.with_suffix(".json").read_text())
-    except (OSError, ValueError):
+        record = json.loads(target.with_suffix(".json").read_text(encoding="utf-8"))
+        key, figures = record["key"], [root / "figures" / name for name in record["figures"]]
+    except (OSError, ValueError, KeyError, TypeError):  # absent or damaged
         return None
-    whole = all((root / "figures" / name).exists() for name in record.get("figures", [None]))
-    fresh = record.get("key") == key_of(path, profile, root) and target.exists()
-    return record if fresh and whole else None
+    whole = target.exists() and all(figure.exists() for figure in figures)
+    return record if whole and key == key_of(path, profile, root) else None
 
 
 def execute(path: Path, profile: str, root: Path = ROOT) -> dict:
@@ -203,6 +220,9 @@ def execute(path: Path, profile: str, root: Path = ROOT) -> dict:
 
     start = time.perf_counter()
     key = key_of(path, profile, root)
+    target = root / "build" / profile / path.name
+    for stale in (target.with_suffix(".json"), target):  # a failed run leaves no older copy either
+        stale.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         figures = Path(folder) / "figures"
         figures.mkdir()
@@ -220,13 +240,13 @@ def execute(path: Path, profile: str, root: Path = ROOT) -> dict:
                 extra_arguments=["--IPKernelApp.capture_fd_output=False"],
             )
         except papermill.PapermillExecutionError as error:
-            cells = [c for c in read(path).cells if c.cell_type == "code"]
-            broken = next((c for c in cells if c.source == error.source), cells[0])
-            number = 1 + next(
-                i for i, c in enumerate(read(path).cells) if c.get("id") == broken.get("id")
-            )
+            # papermill counts the parameters it injected, and adds two cells about the error.
+            ran = read(Path(folder) / path.name).cells[: error.cell_index + 3]
+            added = {"injected-parameters", "papermill-error-cell-tag"}
+            own = [c for c in ran if not added.intersection(c.metadata.get("tags", []))]
+            told = " ".join(error.evalue.split())[:300]  # `run` prints one line each
             raise Failed(
-                f"{path.name}, cell {number} ({_first_line(broken)}): {error.ename}: {error.evalue}"
+                f"{path.name}, cell {len(own)} ({_first_line(own[-1])}): {error.ename}: {told}"
             ) from None
         executed = read(Path(folder) / path.name)
         seconds = [
@@ -246,7 +266,6 @@ def execute(path: Path, profile: str, root: Path = ROOT) -> dict:
         "slowest_cell_seconds": round(max(seconds, default=0), 1),
         "figures": names,
     }
-    target = root / "build" / profile / path.name
     _write(target, text_of(normalise(executed)))
     _write(target.with_suffix(".json"), json.dumps(record, indent=1))
     return record
@@ -276,7 +295,11 @@ def run(names=(), profile: str = "quick", jobs: int | None = None, root: Path = 
                 seconds = time.perf_counter() - began
                 if process.returncode:
                     sentence = process.stdout.read().strip().splitlines()
-                    failures.append(sentence[-1] if sentence else f"{path.name}: killed")
+                    failures.append(
+                        sentence[-1]
+                        if sentence
+                        else f"{path.name}: killed, see {_log_of(path, profile, root)}"
+                    )
                     print(f"{path.stem}: FAILED after {seconds:.0f} s", flush=True)
                 else:
                     left = len(waiting) + len(active)
@@ -291,9 +314,13 @@ def run(names=(), profile: str = "quick", jobs: int | None = None, root: Path = 
         raise Failed("\n".join(failures))
 
 
+def _log_of(path: Path, profile: str, root: Path) -> Path:
+    return root / "build" / profile / f"{path.stem}.log"
+
+
 def _start(path: Path, profile: str, root: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "tools.notebooks", "one", str(path), profile, str(root)]
-    log = root / "build" / profile / f"{path.stem}.log"  # kernels and TensorFlow talk a lot
+    command = [sys.executable, "-m", "tools.notebooks", f"--root={root}", "one", str(path), profile]
+    log = _log_of(path, profile, root)  # kernels and TensorFlow talk a lot
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w", encoding="utf-8") as stderr:
         return subprocess.Popen(
@@ -318,6 +345,7 @@ def accept(names=(), root: Path = ROOT) -> None:
 def main(arguments=None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tools.notebooks", description=__doc__)
+    parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, about in (
         ("run", "run every notebook that is not up to date"),
@@ -330,18 +358,18 @@ def main(arguments=None) -> int:
             command.add_argument("--profile", default="quick", help="quick (default) or full")
             command.add_argument("--jobs", type=int, help="notebooks at a time")
     one = commands.add_parser("one", help="run a single notebook in this process")
-    for name in ("path", "profile", "root"):
+    for name in ("path", "profile"):
         one.add_argument(name)
     options = parser.parse_args(arguments)
     try:
         if options.command == "run":
-            run(options.names, options.profile, options.jobs)
+            run(options.names, options.profile, options.jobs, options.root)
         elif options.command == "check":
-            check(notebooks(options.names))
+            check(notebooks(options.names, options.root))
         elif options.command == "accept":
-            accept(options.names)
+            accept(options.names, options.root)
         else:
-            execute(Path(options.path), options.profile, Path(options.root))
+            execute(Path(options.path), options.profile, options.root)
     except Failed as sentence:
         print(sentence, flush=True)
         usage = str(sentence).startswith(("No notebook", "Profile", "jobs"))
@@ -353,4 +381,6 @@ def main(arguments=None) -> int:
 
 
 if __name__ == "__main__":
+    # Ended politely (by `run`, a time limit, a cancelled job), it still ends its kernel.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())
