@@ -91,12 +91,17 @@ class GateFile(pytest.File):
         yield GateItem.from_parent(self, name="gates")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collect_file(file_path, parent):
-    """Replay and gates for notebooks, when ``--executed`` is given."""
-    if parent.config.getoption("--executed") and file_path.suffix == ".ipynb":
-        return [
-            GateFile.from_parent(parent, path=file_path),
-            ReplayFile.from_parent(parent, path=file_path),
-        ]
-    return None
+def _to_replay(file_path, parent) -> bool:
+    return bool(parent.config.getoption("--executed")) and file_path.suffix == ".ipynb"
+
+
+@pytest.hookimpl(specname="pytest_collect_file")
+def pytest_collect_gates(file_path, parent):
+    """The gates, when ``--executed`` is given; pytest takes one collector from each hook."""
+    return GateFile.from_parent(parent, path=file_path) if _to_replay(file_path, parent) else None
+
+
+@pytest.hookimpl(specname="pytest_collect_file")
+def pytest_collect_replay(file_path, parent):
+    """The comparison with the executed copies, when ``--executed`` is given."""
+    return ReplayFile.from_parent(parent, path=file_path) if _to_replay(file_path, parent) else None

@@ -208,7 +208,7 @@ def test_outputs_and_the_notes_of_an_editor_do_not_run_it_again(copied, started)
 def failed(tmp_path_factory):
     """Run in the profile ``full``: a notebook that fails, after a good run, and a sound one."""
     root = tmp_path_factory.mktemp("failed")
-    broken = 'step()\nraise ValueError("two\\nlines") if done else None'
+    broken = 'step()\nif done:\n    raise ValueError("two\\nlines")'
     start = WORK + "\ndone = 0\ndef step():\n    global done\n    done = len(log_of) - 1"
     cells = code(start + "\nlog_of = [0]"), code(broken), code("log_of = [0, 0]"), code(broken)
     write(root, "bad", notebook(parameters(None), *cells, code("open('../after', 'w')")))
@@ -225,8 +225,8 @@ def failed(tmp_path_factory):
 def test_a_failure_names_notebook_cell_and_error(failed):
     _, said = failed
     assert said.returncode == 1
-    # Cells 3 and 5 have the same source; the second of them fails.
-    assert said.stdout.splitlines()[-1] == "bad.ipynb, cell 5 (step()): ValueError: two lines"
+    # Cells 4 and 6 have the same source; the second of them fails.
+    assert said.stdout.splitlines()[-1] == "bad.ipynb, cell 6 (step()): ValueError: two lines"
     assert re.search(r"^bad: FAILED after \d+ s$", said.stdout, re.MULTILINE)
     assert said.stderr == ""
 
@@ -377,7 +377,7 @@ def test_a_gate_stops_its_problem_and_no_other_speaks(tmp_path, name, capsys):
     cells, sentence = GATES[name]
     path = write(tmp_path, "bad", notebook(*cells), normal=False)
     (found,) = tool.problems_of(path)
-    assert found.startswith("bad.ipynb") and found.endswith(sentence)
+    assert found.startswith("bad.ipynb") and sentence in found
     assert tool.main([f"--root={tmp_path}", "check"]) == 1
     assert capsys.readouterr().out == f"{found}\n1 problem(s) in 1 notebook(s).\n"
 
