@@ -134,6 +134,10 @@ def _recipes(given) -> dict:
     return checked
 
 
+# Optimizers around optimizers: their rate and step count are not the ones that training follows.
+_WRAPPERS = (keras.optimizers.LossScaleOptimizer, keras.optimizers.MultiOptimizer)
+
+
 @functools.cache
 def _optimizer_classes() -> dict[str, type]:
     """Every optimizer Keras exports, by lower-case name (``keras.optimizers.get`` misses Lamb)."""
@@ -142,7 +146,7 @@ def _optimizer_classes() -> dict[str, type]:
         for name, cls in vars(keras.optimizers).items()
         if inspect.isclass(cls)
         and issubclass(cls, keras.optimizers.Optimizer)
-        and cls is not keras.optimizers.Optimizer
+        and cls not in (keras.optimizers.Optimizer, *_WRAPPERS)
     }
 
 
@@ -287,6 +291,12 @@ def _compile(problem: Problem, model: keras.Model, optimizer) -> None:
             True,
             "is not supported: fit swaps the averaged weights in at each epoch's end, train_step "
             "does not; use keras.callbacks.SwapEMAWeights with fit",
+        )
+    if isinstance(optimizer, _WRAPPERS):
+        _checks.fail(
+            "optimizer",
+            type(optimizer).__name__,
+            "is not supported: it wraps optimizers that keep rates of their own; use them directly",
         )
     model.compile(
         optimizer=optimizer, loss=problem.loss, metrics=list(problem.metrics), jit_compile=False

@@ -65,7 +65,7 @@ def problem_of(model):
     return tiny(MODELS[model], x, name=model)
 
 
-OPTIMIZERS = sorted(set(training._optimizer_classes()) - {"lossscaleoptimizer", "multioptimizer"})
+OPTIMIZERS = sorted(training._optimizer_classes())
 FAMILIES = {
     "momentum": lambda rate: keras.optimizers.SGD(rate, momentum=0.9),
     "nesterov": lambda rate: keras.optimizers.SGD(rate, momentum=0.9, nesterov=True),
@@ -288,6 +288,18 @@ def test_weight_averaging_is_refused():
     )
     with pytest.raises(ValueError, match="use_ema"):
         training.train(problem_of("dense"), runs)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda rate: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(rate)),
+        lambda rate: keras.optimizers.MultiOptimizer(lambda variable: keras.optimizers.SGD(rate)),
+    ],
+)
+def test_optimizers_around_optimizers_are_refused(wrap):
+    with pytest.raises(ValueError, match="wraps optimizers"):
+        training.train(problem_of("dense"), training.grid({"c": 0.1}, optimizer=wrap))
 
 
 def test_a_model_that_is_not_built_is_refused():
