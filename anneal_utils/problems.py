@@ -7,6 +7,7 @@ and are verified by hash. Taught in notebook 01; the dataset cards are in ``data
 
 import functools
 import gzip
+import hashlib
 import inspect
 import os
 import pickle
@@ -437,6 +438,13 @@ _FASHION = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 _CIFAR = "https://www.cs.toronto.edu/~kriz/"
 
 
+def _matches(path: Path, digest: str) -> bool:
+    """Whether the file has this MD5 (32 digits) or SHA-256 (64)."""
+    with open(path, "rb") as stream:
+        found = hashlib.file_digest(stream, "md5" if len(digest) == 32 else "sha256")
+    return found.hexdigest() == digest
+
+
 def _fetch(origin: str, file: str, digest: str, download: bool) -> Path:
     """The verified file ``data/cache/<file>``; fetched only if ``download``."""
     path = CACHE / file
@@ -449,20 +457,22 @@ def _fetch(origin: str, file: str, digest: str, download: bool) -> Path:
     if not path.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         try:
-            keras.utils.get_file(partial, origin + file, file_hash=digest)
+            keras.utils.get_file(partial.name, origin + file, cache_dir=str(CACHE), cache_subdir="")
+            if not _matches(partial, digest):
+                raise OSError(
+                    f"{file} from {origin} does not have the expected hash; nothing was kept."
+                )
             partial.replace(path)
-        except ValueError as error:  # Keras: the hash of what arrived is wrong
-            raise OSError(
-                f"{file} from {origin} does not have the expected hash; nothing was kept."
-            ) from error
-        except Exception as error:
+        except OSError:
+            raise
+        except Exception as error:  # Keras wraps whatever the network says
             raise OSError(
                 f"{file} could not be downloaded from {origin} ({error}): check the network, or "
                 "put the file into data/cache by hand."
             ) from error
         finally:
             partial.unlink(missing_ok=True)
-    if not keras.utils.file_utils.validate_file(path, digest):
+    if not _matches(path, digest):
         raise OSError(f"data/cache/{file} is damaged (wrong hash): delete it and load again.")
     return path
 
