@@ -21,7 +21,7 @@ def plain_fit(problem, run) -> float:
     start = time.perf_counter()
     model = problem.build()
     rate = training.schedule_of(problem, run)
-    model.compile(keras.optimizers.SGD(rate), problem.loss, list(problem.metrics))
+    model.compile(keras.optimizers.SGD(rate), problem.loss, metrics=list(problem.metrics))
     model.fit(
         problem.x_train,
         problem.y_train,
