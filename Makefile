@@ -1,5 +1,6 @@
 # Learning-rate annealing, measured. `make run-all` executes the course, `make test` checks it.
 SHELL := bash
+# GNU Make 3.81 passes this over, so recipes of several commands say `set -e` or `||` themselves.
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup lock run-all test unit nbval accept check lint lab benchmark clean
@@ -11,6 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 RUN := $(BIN)/python -m tools.notebooks
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 VERSION_OK := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 help: ## this list
@@ -18,6 +20,7 @@ help: ## this list
 	@echo "Variables: PROFILE=quick|full, NB=02_step_decay (one notebook), JOBS=2, PYTHON=python3.12"
 
 setup: $(STAMP) ## the environment in .venv, from hashed requirements
+	@echo "$(VENV) is ready."
 
 $(STAMP): requirements.txt pyproject.toml
 	@set -e; python=; for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
@@ -25,6 +28,7 @@ $(STAMP): requirements.txt pyproject.toml
 	  then python="$$candidate"; break; fi; \
 	  if [ "$$candidate" = "$(PYTHON)" ]; then python=; break; fi; done; \
 	if [ -z "$$python" ]; then echo "Python 3.11, 3.12 or 3.13 is needed: install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; fi; \
+	echo "Setting up $(VENV) with $$("$$python" --version) ..."; \
 	rm -rf $(VENV); \
 	if command -v uv >/dev/null; then \
 	  uv venv -q --python "$$(command -v "$$python")" $(VENV); \
@@ -47,15 +51,15 @@ run-all: $(STAMP) ## run every notebook once, regenerate figures/ (skips what ha
 	@$(RUN) run $(NB) --profile $(PROFILE) $(if $(JOBS),--jobs $(JOBS))
 
 test: $(STAMP) ## everything: unit tests, notebooks executed once and compared, gates
-	@$(RUN) run
-	@$(BIN)/python -m pytest -q notebooks --executed build/quick
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal tests
+	@trap 'exit 130' INT; failed=; $(RUN) run || failed=1; \
+	$(PYTEST) tests notebooks --executed build/quick || failed=1; \
+	test -z "$$failed"
 
 unit: $(STAMP) ## the unit tests alone
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal tests
+	@$(PYTEST) tests
 
 nbval: $(STAMP) ## nbval as it comes: run the notebooks again, cell by cell
-	@$(BIN)/python -m pytest --nbval --nbval-current-env notebooks
+	@$(BIN)/python -m pytest --nbval --nbval-current-env $(if $(NB),$(NB:%=notebooks/%.ipynb),notebooks)
 
 accept: $(STAMP) ## take the executed notebooks as the new committed ones
 	@$(RUN) accept $(NB)

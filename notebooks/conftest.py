@@ -4,11 +4,11 @@
 compares them with copies that papermill has already executed, without running anything twice.
 """
 
+import functools
 from pathlib import Path
 
 from tools import notebooks
 
-import nbformat
 import pytest
 from nbval.plugin import IPyNbCell, IPyNbFile, coalesce_streams
 
@@ -16,6 +16,12 @@ from nbval.plugin import IPyNbCell, IPyNbFile, coalesce_streams
 def pytest_addoption(parser):
     """The option ``--executed``."""
     parser.addoption("--executed", default=None, help="directory with executed copies")
+
+
+def pytest_configure(config):
+    """Either way, not both: each cell would be collected twice."""
+    if config.getoption("--executed") and (config.option.nbval or config.option.nbval_lax):
+        raise pytest.UsageError("--executed compares without running: leave --nbval out.")
 
 
 def _sources(notebook) -> list:
@@ -27,11 +33,13 @@ class ReplayCell(IPyNbCell):
 
     def runtest(self):
         """Fail where the fresh outputs differ from the committed ones, by nbval's rules."""
+        if self.options["skip"]:
+            pytest.skip()
         fresh = self.parent.fresh[self.cell_num]
         if self.cell.execution_count is None or fresh.execution_count is None:
             self.raise_cell_error("The cell was never run")
         for output in fresh.outputs:
-            if output.output_type == "error":
+            if output.output_type == "error" and not self.options["check_exception"]:
                 self.raise_cell_error("The cell raised", "\n".join(output.traceback))
         if self.options["check"] and not self.compare_outputs(
             coalesce_streams(fresh.outputs), coalesce_streams(self.cell.outputs)
@@ -43,44 +51,51 @@ class ReplayFile(IPyNbFile):
     """A committed notebook beside its executed copy; no kernel is started."""
 
     def setup(self):
-        """Read the executed copy; its sources must be the committed ones."""
+        """No kernel; the patterns of ``--nbval-sanitize-with`` hold here too."""
         self.setup_sanitize_files()
-        copy = Path(self.config.getoption("--executed")) / self.path.name
-        if not copy.exists():
-            pytest.fail(f"{copy.name} was not executed: run `make run-all` first.", pytrace=False)
-        executed = notebooks.normalise(notebooks.read(copy))
-        committed = nbformat.read(self.path, as_version=4)
-        if _sources(executed) != _sources(committed):
-            pytest.fail(f"{self.path.name}: the executed copy has other sources.", pytrace=False)
-        self.fresh = [cell for cell in executed.cells if cell.cell_type == "code"]
 
     def teardown(self):
         """Nothing to stop."""
 
     def collect(self):
-        """The same cells as nbval collects, replayed instead of run."""
-        for item in super().collect():
+        """The same cells as nbval collects, or one failure if there is nothing to compare with."""
+        cells = list(super().collect())  # reads the committed notebook into self.nb
+        problem = self._find_copy()
+        if problem:
+            yield Sentences.from_parent(self, name="copy", find=lambda: [problem])
+            return
+        for item in cells:
             yield ReplayCell.from_parent(
                 self, name=item.name, cell_num=item.cell_num, cell=item.cell, options=item.options
             )
 
+    def _find_copy(self) -> str:
+        copy = Path(self.config.getoption("--executed")) / self.path.name
+        if not copy.exists():
+            return f"{copy.name} was not executed: run `make run-all` first."
+        executed = notebooks.normalise(notebooks.read(copy))
+        if _sources(executed) != _sources(self.nb):
+            return f"{copy.name}: the executed copy has other sources: run `make run-all` first."
+        self.fresh = [cell for cell in executed.cells if cell.cell_type == "code"]
+        return ""
 
-class GateItem(pytest.Item):
-    """The gates of one committed notebook."""
+
+class Sentences(pytest.Item):
+    """Fails with the sentences that ``find()`` returns, and passes if there are none."""
+
+    def __init__(self, *, find, **options):
+        super().__init__(**options)
+        self.find = find
 
     def runtest(self):
-        """Fail with every sentence that the gates have to say."""
-        found = notebooks.problems_of(self.path)
+        """Fail with everything that was found at once."""
+        found = self.find()
         if found:
-            raise notebooks.Failed("\n".join(found))
-
-    def repr_failure(self, excinfo):
-        """Sentences, not a traceback."""
-        return str(excinfo.value)
+            pytest.fail("\n".join(found), pytrace=False)
 
     def reportinfo(self):
         """Where the test stands."""
-        return self.path, None, f"gates: {self.path.name}"
+        return self.path, None, f"{self.name}: {self.path.name}"
 
 
 class GateFile(pytest.File):
@@ -88,7 +103,8 @@ class GateFile(pytest.File):
 
     def collect(self):
         """One item."""
-        yield GateItem.from_parent(self, name="gates")
+        find = functools.partial(notebooks.problems_of, self.path)
+        yield Sentences.from_parent(self, name="gates", find=find)
 
 
 def _to_replay(file_path, parent) -> bool:

@@ -1,8 +1,10 @@
 """The files that build the environment hold together, and the Makefile keeps its word."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -103,6 +105,15 @@ def test_one_tensorflow_for_each_machine(machine, name, python):
     assert found & {"tensorflow", "tensorflow-cpu"} == {name}
 
 
+def test_what_builds_the_package_is_pinned_too():
+    # `pip install --no-build-isolation -e .` takes its build system from the environment.
+    for line in PROJECT["build-system"]["requires"]:
+        needed = Requirement(line)
+        for machine in MACHINES:
+            version = pinned(environment(machine, PYTHONS[0])).get(needed.name)
+            assert version is not None and needed.specifier.contains(version), machine
+
+
 def test_every_pin_has_hashes():
     assert len(pins()) > 100
     for pin, block in pins():
@@ -142,10 +153,16 @@ def test_every_place_means_the_same_pythons():
 # --------------------------------------------------------------------------------- Makefile
 
 
-def make(folder, *arguments):
+def make(folder, *arguments, **variables):
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
-    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True)
+    return subprocess.run(
+        ["make", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=os.environ | variables,
+    )
 
 
 def targets():
@@ -176,6 +193,31 @@ def test_a_wrong_python_is_told_in_one_sentence(tmp_path, wrong):
     own = [line for line in lines if not line.startswith("make")]
     assert len(own) == 1 and "Python 3.11, 3.12 or 3.13" in own[0], lines
     assert not (tmp_path / ".venv").exists()
+
+
+@pytest.mark.parametrize("old_make", [(), (".SHELLFLAGS=-c",)])  # 3.81 has no .SHELLFLAGS
+@pytest.mark.parametrize("fails_at", ["venv", "-r", "-e", "nowhere"])
+def test_a_failed_setup_leaves_no_stamp(tmp_path, fails_at, old_make):
+    for name in ("Makefile", "pyproject.toml", "requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    uv = tmp_path / "path" / "uv"  # installs nothing, and fails where it is told to
+    uv.parent.mkdir()
+    uv.write_text(
+        '#!/bin/sh\nfor word in "$@"; do test "$word" != "$FAILS_AT" || exit 3; done\n'
+        "mkdir -p .venv/bin\n"
+    )
+    uv.chmod(0o755)
+    path = f"{uv.parent}{os.pathsep}{os.environ['PATH']}"
+    said = make(
+        tmp_path, "setup", f"PYTHON={sys.executable}", *old_make, PATH=path, FAILS_AT=fails_at
+    )
+    good = fails_at == "nowhere"
+    assert (said.returncode == 0) == good, said.stderr
+    assert (tmp_path / ".venv" / ".ready").exists() == good
+    if good:
+        setting = tmp_path / ".venv" / "etc" / "ipython" / "ipython_kernel_config.py"
+        assert setting.read_text() == "c.IPKernelApp.capture_fd_output = False\n"
+        assert make(tmp_path, "setup", *old_make).stdout.count("Setting up") == 0
 
 
 def test_the_tests_need_the_environment_and_what_it_is_made_of():

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 from tools import notebooks as tool
@@ -114,6 +115,7 @@ def test_a_run_leaves_the_copy_its_record_and_the_figures(course):
     record = json.loads((root / "build" / "quick" / "good.json").read_text())
     assert record["figures"] == ["line.svg"]
     assert record["seconds"] >= record["slowest_cell_seconds"] >= 0.6
+    assert 30 < record["peak_mb"] < 2000
     assert not list(root.rglob("*.part"))
 
 
@@ -144,7 +146,7 @@ def test_accepting_twice_changes_nothing(copied, capsys):
 def test_accept_refuses_what_was_not_run(copied, capsys):
     write(copied, "good", notebook(parameters(), code("2 + 2")))
     assert tool.main([f"--root={copied}", "accept"]) == 1
-    assert "good has changed since its last run" in capsys.readouterr().out
+    assert "Not run since the last change: good." in capsys.readouterr().out
 
 
 def test_an_unchanged_notebook_is_not_run_again(copied, capsys):
@@ -178,15 +180,24 @@ def rewrite(text):
         ("build/quick/good.json", lambda p: p.write_bytes(b"\xff\xfe")),
         ("requirements.txt", rewrite("numpy==1.0")),
         ("anneal_utils/new.py", rewrite("x = 1")),
+        ("data/results/new.csv", rewrite("1")),
     ],
 )
 def test_a_change_or_a_damage_runs_it_again(copied, started, file, spoil):
     tool.run(root=copied)
     assert started == []
-    (copied / file).parent.mkdir(exist_ok=True)
+    (copied / file).parent.mkdir(parents=True, exist_ok=True)
     spoil(copied / file)
     tool.run(root=copied)
     assert started == ["good"]
+
+
+def test_downloads_and_prose_do_not_run_it_again(copied, started):
+    (copied / "data" / "cache").mkdir(parents=True)
+    (copied / "data" / "cache" / "digits.npz").write_text("downloaded")
+    (copied / "data" / "README.md").write_text("A card.")
+    tool.run(root=copied)
+    assert started == []
 
 
 def test_another_profile_is_another_run(copied, started):
@@ -213,8 +224,8 @@ def failed(tmp_path_factory):
     start = WORK + "\ndone = 0\ndef step():\n    global done\n    done = len(log_of) - 1"
     cells = code(start + "\nlog_of = [0]"), code(broken), code("log_of = [0, 0]"), code(broken)
     write(root, "bad", notebook(parameters(None), *cells, code("open('../after', 'w')")))
-    sound = code("with open('../sound.log', 'w') as log:\n    log.write(PROFILE)"), code("PROFILE")
-    write(root, "sound", notebook(parameters(None), *sound))
+    sound = code(WORK.replace("runs.log", "sound.log").replace("line", "sound")), code("PROFILE")
+    write(root, "sound", notebook(parameters(None), *sound), normal=False)  # names no kernel
     stale = root / "build" / "full" / "bad.ipynb"
     stale.parent.mkdir(parents=True)
     stale.write_text("what an earlier run left")
@@ -244,7 +255,10 @@ def test_a_failure_leaves_no_copy_and_no_figure(failed):
 def test_a_failure_does_not_stop_the_others(failed):
     root, said = failed
     assert re.search(r"^sound: done in \d+ s", said.stdout, re.MULTILINE)
-    assert (root / "sound.log").read_text() == "full"  # the profile is injected
+    assert (root / "sound.log").read_text() == "full\n"  # the profile is injected
+    # Figures of `full` do not replace the committed ones.
+    assert (root / "build" / "full" / "figures" / "sound.svg").exists()
+    assert not (root / "figures").exists()
     executed = tool.read(root / "build" / "full" / "sound.ipynb")
     assert executed.cells[-1].outputs[0].data["text/plain"] == "'full'"
     assert executed.cells[1].source == 'PROFILE = "quick"'
@@ -267,7 +281,8 @@ def wait_until(condition, seconds=40):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
-def test_an_interrupted_run_leaves_nothing_half_written(tmp_path):
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_run_leaves_nothing_half_written(tmp_path, end):
     root = tmp_path / "course"
     pid = "with open('../pid.part', 'w') as file:\n    file.write(str(os.getpid()))\n"
     slow = code(WORK), code(pid + "os.rename('../pid.part', '../pid')"), code(TALK + "\n" * 2)
@@ -288,15 +303,19 @@ def test_an_interrupted_run_leaves_nothing_half_written(tmp_path):
         wait_until((root / "pid").exists)
         kernel = int((root / "pid").read_text())
         assert alive(kernel)
-        runner.send_signal(signal.SIGTERM)
+        # Ctrl-C reaches the whole group; what kills without a word takes `run` alone.
+        (os.killpg if end == signal.SIGINT else os.kill)(runner.pid, end)
         said, _ = runner.communicate(timeout=30)
+        if end == signal.SIGKILL:
+            wait_until(lambda: not list(temporary.glob("*/figures")))  # its worker tidies up
+        else:
+            assert runner.returncode == 130
+            assert said.splitlines()[-1].startswith("Interrupted")
+        wait_until(lambda: not alive(kernel), 10)
     finally:  # should the test fail, nothing of it stays (a kernel ends with its parent)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(runner.pid, signal.SIGKILL)
         runner.wait()
-    assert runner.returncode == 130
-    assert said.splitlines()[-1].startswith("Interrupted")
-    wait_until(lambda: not alive(kernel), 10)
     assert not list(root.rglob("*.part")) and not (root / "figures").exists()
     assert [p.name for p in (root / "build" / "quick").iterdir()] == ["slow.log"]
     assert not list(temporary.glob("*/figures")), "the unfinished figures were left behind"
@@ -339,6 +358,8 @@ def test_the_normal_form_is_normal():
     assert tool.text_of(tool.normalise(read_back)) == tool.text_of(once)
     assert [c.execution_count for c in once.cells[1:]] == [1, 2, None, 3]
     assert [o.text for o in once.cells[2].outputs] == ["1\n2\n", "no\n"]
+    messy.cells[0].metadata = {"slideshow": {"slide_type": "slide"}, "editable": True}
+    assert tool.normalise(messy).cells[0].metadata == {"slideshow": {"slide_type": "slide"}}
     assert once.cells[2].metadata == {} and "papermill" not in once.metadata
     assert messy.cells[1].execution_count == 7, "the argument was changed"
 
@@ -349,6 +370,10 @@ def test_the_normal_form_is_normal():
 def figure(alt):
     metadata = {"image/png": {"alt": alt}} if alt is not None else {}
     return new_output("display_data", {"image/png": "aGVsbG8="}, metadata=metadata)
+
+
+def shown(text):
+    return new_output("execute_result", {"text/plain": text}, execution_count=2)
 
 
 def error():
@@ -375,6 +400,16 @@ GATES = {
     "empty": ([parameters(), code(" ", count=2)], "cell 3 (): is empty"),
     "over 1 MB": ([parameters(), code("x", stream("x" * 1_000_000), count=2)], "than 1 MB"),
     "no parameters": ([code("PROFILE = 1", count=1)], "no cell is tagged `parameters`"),
+    "address": ([parameters(), code("x", stream("<f at 0x7f5c3a10>"), count=2)], "in memory"),
+    "address shown": ([parameters(), code("x", shown("<f at 0x7f5c3a10>"), count=2)], "in memory"),
+    "solution": (
+        [parameters(), new_markdown_cell("Text\n### Solution 1"), code("x = 1", count=2)],
+        "cell 4 (x = 1): stands under '### Solution 1' and is not tagged `solution`",
+    ),
+    "a comment is no parameter": (
+        [code("# PROFILE = 1\nPROFILES = 2", count=1, tags=["parameters"])],
+        "does not define PROFILE",
+    ),
     "no PROFILE": ([code("SEEDS = 3", count=1, tags=["parameters"])], "does not define PROFILE"),
 }
 
@@ -397,6 +432,45 @@ def test_a_gate_lets_the_harmless_pass(tmp_path, source):
     outputs = [stream("told"), figure("A falling line.")]
     path = write(tmp_path, "fine", notebook(parameters(), code(source, *outputs, count=2)))
     assert tool.problems_of(path) == []
+
+
+def test_a_gate_lets_tagged_solutions_and_wanted_errors_pass(tmp_path):
+    cells = [
+        new_markdown_cell("### Solution\nIn two cells."),
+        code("x = 1", count=2, tags=["solution"]),
+        new_markdown_cell("Further."),
+        code("x", error(), count=3, tags=["raises-exception", "solution"]),
+        new_markdown_cell("### After the solutions' end"),
+        code("y: int = 1", count=4),
+    ]
+    typed = code('PROFILE: str = "quick"', count=1, tags=["parameters"])
+    assert tool.problems_of(write(tmp_path, "fine", notebook(typed, *cells))) == []
+
+
+@pytest.mark.parametrize("spoil", [lambda cell: cell.pop("id"), lambda cell: cell.update(id="two")])
+def test_every_cell_needs_an_id_of_its_own(tmp_path, spoil):
+    path = write(tmp_path, "bad", notebook(parameters(), code("x = 1", count=2)))
+    content = json.loads(path.read_text())
+    content["cells"][0]["id"] = "two"
+    spoil(content["cells"][1])
+    path.write_text(json.dumps(content))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nbformat's, about the same
+        found = tool.problems_of(path)
+    assert "bad.ipynb: has cells without an id of their own" in found
+
+
+def test_what_is_no_notebook_is_told(tmp_path, capsys):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "broken.ipynb").write_text("{")
+    assert tool.main([f"--root={tmp_path}", "check"]) == 1
+    assert capsys.readouterr().out == "broken.ipynb: is not a notebook (no valid JSON)\n"
+
+
+@pytest.mark.parametrize("command", ["run", "check", "accept"])
+def test_no_notebooks_yet(tmp_path, capsys, command):
+    assert tool.main([f"--root={tmp_path}", command]) == 0
+    assert capsys.readouterr().out == "There are no notebooks yet.\n"
 
 
 @pytest.mark.parametrize("change", ["metadata", "count", "bytes", "path"])
@@ -430,7 +504,7 @@ def pytest_there(root, *arguments):
         text=True,
         env=os.environ | {"PYTHONPATH": paths},
     )
-    words = r"^(PASSED|FAILED|ERROR|SKIPPED) notebooks/(\w+)\.ipynb::(gates|Cell \d+)"
+    words = r"^(PASSED|FAILED|ERROR|SKIPPED) notebooks/(\w+)\.ipynb::(gates|copy|Cell \d+)"
     found = re.findall(words, said.stdout, re.MULTILINE)
     return said, [(name, test, outcome) for outcome, name, test in found]
 
@@ -455,8 +529,18 @@ def replayed(tmp_path_factory):
     pair("silent", told, ("x",))
     pair("ignored", told, else_, ["nbval-ignore-output"])
     pair("raised", told, ("x", error()), ["nbval-ignore-output"])
+    pair("wanted", ("x", error()), ("x", error()), ["raises-exception"])
+    pair("skipped", told, else_, ["nbval-skip"])
     pair("missing", told, None)
     pair("sources", told, ("y", stream("1\n")))
+    pair("longer", told, told)
+    longer = tool.read(root / "build" / "longer.ipynb")
+    longer.cells.append(code("z", count=3))
+    (root / "build" / "longer.ipynb").write_text(tool.text_of(longer))
+    pair("unrun", told, told)
+    unrun = tool.read(root / "build" / "unrun.ipynb")
+    unrun.cells[-1].execution_count = None  # where papermill stopped
+    (root / "build" / "unrun.ipynb").write_text(tool.text_of(unrun))
     pair("ungated", ("x", figure(None)), ("x", figure(None)))
     return pytest_there(root, "--executed", "build")
 
@@ -470,22 +554,40 @@ def replayed(tmp_path_factory):
         ("silent", "PASSED", "PASSED", "FAILED", "Missing output fields"),
         ("ignored", "PASSED", "PASSED", "PASSED", None),
         ("raised", "PASSED", "PASSED", "FAILED", "The cell raised"),
-        ("missing", "PASSED", "ERROR", "ERROR", "missing.ipynb was not executed"),
-        ("sources", "PASSED", "ERROR", "ERROR", "sources.ipynb: the executed copy has other"),
+        ("wanted", "PASSED", "PASSED", "PASSED", None),
+        ("skipped", "PASSED", "PASSED", None, None),
+        ("unrun", "PASSED", "PASSED", "FAILED", "The cell was never run"),
         ("ungated", "FAILED", "PASSED", "PASSED", "shows a figure without alt text"),
     ],
 )
 def test_replay(replayed, name, gates, first, second, sentence):
     said, outcomes = replayed
     mine = [(test, outcome) for notebook, test, outcome in outcomes if notebook == name]
-    assert sorted(mine) == [("Cell 0", first), ("Cell 1", second), ("gates", gates)]
+    wanted = [("Cell 0", first), ("Cell 1", second), ("gates", gates)]
+    assert sorted(mine) == [pair for pair in wanted if pair[1]]  # skipped ones have no line
     assert sentence is None or sentence in said.stdout
     assert said.returncode == 1
 
 
+@pytest.mark.parametrize(
+    "name, sentence",
+    [
+        ("missing", "missing.ipynb was not executed: run `make run-all` first."),
+        ("sources", "sources.ipynb: the executed copy has other sources"),
+        ("longer", "longer.ipynb: the executed copy has other sources"),
+    ],
+)
+def test_without_its_copy_a_notebook_fails_once(replayed, name, sentence):
+    said, outcomes = replayed
+    mine = [(test, outcome) for notebook, test, outcome in outcomes if notebook == name]
+    assert sorted(mine) == [("copy", "FAILED"), ("gates", "PASSED")]
+    assert sentence in said.stdout
+
+
 def test_replay_tells_sentences_not_tracebacks(replayed):
     assert "Traceback (most recent call last)" not in replayed[0].stdout
-    assert "conftest.py:" not in replayed[0].stdout
+    lines = replayed[0].stdout.splitlines()
+    assert not [line for line in lines if "conftest.py:" in line and "SKIPPED" not in line]
 
 
 def test_nbval_as_it_comes(copied):
@@ -493,6 +595,12 @@ def test_nbval_as_it_comes(copied):
     assert said.returncode == 0, said.stdout
     assert outcomes == [("good", f"Cell {number}", "PASSED") for number in range(5)]
     assert runs(copied) == ["quick", "quick"]
+
+
+def test_running_and_replaying_at_once_is_refused(copied):
+    said, outcomes = pytest_there(copied, "--nbval", "--executed", "build/quick")
+    assert said.returncode == pytest.ExitCode.USAGE_ERROR and outcomes == []
+    assert "leave --nbval out" in said.stderr
 
 
 def test_without_an_option_notebooks_are_not_collected(copied):

@@ -6,7 +6,9 @@ committed notebooks against the gates. ``accept`` takes the executed copies as t
 """
 
 import argparse
+import ast
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -15,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -22,14 +25,30 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILES = ("quick", "full")
+INJECTED = ("PROFILE",)  # what papermill sets in the cell after the one tagged `parameters`
+KEPT = ("tags", "slideshow")  # cell metadata that an author writes; editors write the rest
 MACHINE_PATH = re.compile(
-    r"(?:(?<![A-Za-z0-9_.$~/-])|file://)/(?:home|root|work|tmp|Users|private|mnt)/\w"
+    r"(?:(?<![A-Za-z0-9_.$~/-])|file://)"
+    r"/(?:home|root|work|workspace|tmp|var|opt|srv|mnt|private|Users)/\w"
     r"|[A-Za-z]:\\\\?Users"
 )
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
+SOLUTION = re.compile(r"^#+ .*\bsolution\b", re.IGNORECASE)
 
 
 class Failed(Exception):
     """A sentence for the person at the terminal."""
+
+    code = 1
+
+
+class Misused(Failed):
+    """The call was wrong, not the notebooks."""
+
+    code = 2
+
+
+NONE = "There are no notebooks yet."
 
 
 def notebooks(names=(), root: Path = ROOT) -> list[Path]:
@@ -37,13 +56,16 @@ def notebooks(names=(), root: Path = ROOT) -> list[Path]:
     found = {path.stem: path for path in sorted((root / "notebooks").glob("*.ipynb"))}
     for name in names:
         if Path(name).stem not in found:
-            raise Failed(f"No notebook {name!r}; there are: {', '.join(found) or 'none'}.")
+            raise Misused(f"No notebook {name!r}; there are: {', '.join(found) or 'none'}.")
     return [found[Path(name).stem] for name in names] if names else list(found.values())
 
 
 def read(path: Path):
     """The notebook at ``path``, format 4."""
-    return nbformat.read(path, as_version=4)
+    try:
+        return nbformat.read(path, as_version=4)
+    except (nbformat.reader.NotJSONError, UnicodeDecodeError):
+        raise Failed(f"{path.name}: is not a notebook (no valid JSON)") from None
 
 
 def _write(path: Path, text: str) -> None:
@@ -60,8 +82,8 @@ def _write(path: Path, text: str) -> None:
 def normalise(notebook):
     """The one form in which a notebook is committed; applied twice it changes nothing.
 
-    Kept: sources, outputs, tags, cell ids. Dropped: papermill's cell, metadata and timings,
-    widget state, the interpreter's patch version. Execution counts become 1, 2, 3, ...
+    Kept: sources, outputs, tags, slide types, cell ids. Dropped: papermill's cell, metadata and
+    timings, widget state, the interpreter's patch version. Execution counts become 1, 2, 3, ...
     """
     notebook = nbformat.from_dict(json.loads(json.dumps(notebook)))
     notebook.metadata = nbformat.from_dict(
@@ -75,8 +97,8 @@ def normalise(notebook):
     for cell in notebook.cells:
         if "injected-parameters" in cell.metadata.get("tags", []):
             continue
-        tags = cell.metadata.get("tags")
-        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        kept = {name: cell.metadata[name] for name in KEPT if cell.metadata.get(name)}
+        cell.metadata = nbformat.from_dict(kept)
         if cell.cell_type == "code":
             if cell.execution_count is not None:
                 count += 1
@@ -115,58 +137,88 @@ def text_of(notebook) -> str:
 
 def problems_of(path: Path) -> list[str]:
     """Everything that keeps the notebook at ``path`` from being committed, a sentence each."""
-    notebook, found = read(path), []
-
-    def say(sentence, number=None, cell=None):
-        where = "" if number is None else f", cell {number} ({_first_line(cell)})"
-        found.append(f"{path.name}{where}: {sentence}")
-
-    if path.stat().st_size > 1_000_000:
-        say("larger than 1 MB")
-    counts = []
+    notebook = read(path)
+    found = [f"{path.name}: {sentence}" for sentence in _problems_of_whole(path, notebook)]
+    heading = ""
     for number, cell in enumerate(notebook.cells, 1):
-        # A line break in JSON is a backslash and an n, which would hide a path behind it.
-        if MACHINE_PATH.search(json.dumps(cell).replace("\\n", "\n")):
-            say("holds a path of somebody's machine", number, cell)
-        if cell.cell_type != "code":
-            continue
-        if not cell.source.strip():
-            say("is empty", number, cell)
-            continue
-        if len(cell.source.splitlines()) > 40:
-            say("is longer than 40 lines", number, cell)
-        counts.append(cell.execution_count)
-        if cell.execution_count is None:
-            say("was never run", number, cell)
-        for output in cell.outputs:
-            if output.output_type == "error":
-                say(f"ended in {output.ename}", number, cell)
-            if output.get("name") == "stderr":
-                say("wrote to stderr", number, cell)
-            for mime in output.get("data", {}):
-                if mime.startswith("image/"):
-                    alt = output.metadata.get(mime, {}).get("alt", "")
-                    if not str(alt).strip():
-                        say("shows a figure without alt text", number, cell)
-    run = [count for count in counts if count is not None]
-    if run != sorted(run) or len(set(run)) < len(run):
-        say("its cells were not run in order")
+        if cell.cell_type == "markdown":
+            headings = [line for line in cell.source.splitlines() if line.startswith("#")]
+            heading = headings[-1] if headings else heading
+        found += [
+            f"{path.name}, cell {number} ({_first_line(cell)}): {sentence}"
+            for sentence in _problems_of_cell(cell, heading)
+        ]
+    # Said alone: a cell that was never run, for one, is not normal either.
+    if not found and text_of(normalise(notebook)) != path.read_text(encoding="utf-8"):
+        found.append(f"{path.name}: is not in normal form (run `make accept`)")
+    return found
+
+
+def _problems_of_whole(path, notebook):
+    if path.stat().st_size > 1_000_000:
+        yield "larger than 1 MB"
+    # nbformat makes up ids that are missing, so the file itself is asked.
+    ids = [cell.get("id") for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+    if None in ids or len(set(ids)) < len(ids):
+        yield "has cells without an id of their own"
+    counts = [cell.get("execution_count") for cell in notebook.cells]
+    counts = [count for count in counts if count is not None]
+    if any(later <= earlier for earlier, later in itertools.pairwise(counts)):
+        yield "its cells were not run in order"
     defined = parameters_of(notebook)
     if defined is None:
-        say("no cell is tagged `parameters`")
-    elif "PROFILE" not in defined:
-        say("the parameters cell does not define PROFILE, which is injected")
-    if not found and text_of(normalise(notebook)) != path.read_text(encoding="utf-8"):
-        say("is not in normal form (run `make accept`)")
-    return found
+        yield "no cell is tagged `parameters`"
+    else:
+        for name in sorted(set(INJECTED) - defined):
+            yield f"the parameters cell does not define {name}, which is injected"
+
+
+def _problems_of_cell(cell, heading):
+    # A line break in JSON is a backslash and an n, which would hide a path behind it.
+    if MACHINE_PATH.search(json.dumps(cell).replace("\\n", "\n")):
+        yield "holds a path of somebody's machine"
+    if cell.cell_type != "code":
+        return
+    if not cell.source.strip():
+        yield "is empty"
+        return
+    tags = cell.metadata.get("tags", [])
+    if len(cell.source.splitlines()) > 40:
+        yield "is longer than 40 lines"
+    if SOLUTION.match(heading) and "solution" not in tags:
+        yield f"stands under {heading!r} and is not tagged `solution`"
+    if cell.execution_count is None:
+        yield "was never run"
+    for output in cell.outputs:
+        if output.output_type == "error" and "raises-exception" not in tags:
+            yield f"ended in {output.ename}"
+        if output.get("name") == "stderr":
+            yield "wrote to stderr"
+        texts = [output.get("text", ""), *output.get("data", {}).values()]
+        if any(isinstance(text, str) and ADDRESS.search(text) for text in texts):
+            yield "shows an address in memory, another one at each run"
+        for mime in output.get("data", {}):
+            if mime.startswith("image/"):
+                if not str(output.metadata.get(mime, {}).get("alt", "")).strip():
+                    yield "shows a figure without alt text"
 
 
 def parameters_of(notebook) -> set[str] | None:
     """Names that the cell tagged ``parameters`` assigns; None if there is no such cell."""
     for cell in notebook.cells:
         if "parameters" in cell.metadata.get("tags", []):
-            return set(re.findall(r"^(\w+)\s*(?::[^=]+)?=", cell.source, re.MULTILINE))
+            targets = []
+            for statement in _statements(cell.source):
+                targets += getattr(statement, "targets", [getattr(statement, "target", None)])
+            return {target.id for target in targets if isinstance(target, ast.Name)}
     return None
+
+
+def _statements(source: str) -> list:
+    try:
+        return ast.parse(source).body
+    except SyntaxError:  # a magic or a typo: nothing is defined that a run could rely on
+        return []
 
 
 def _first_line(cell) -> str:
@@ -181,7 +233,7 @@ def check(paths: list[Path]) -> None:
         print(sentence)
     if found:
         raise Failed(f"{len(found)} problem(s) in {len(paths)} notebook(s).")
-    print(f"{len(paths)} notebook(s) pass every gate.")
+    print(f"{len(paths)} notebook(s) pass every gate." if paths else NONE)
 
 
 # ---------------------------------------------------------------------------------- running
@@ -193,8 +245,10 @@ def key_of(path: Path, profile: str, root: Path = ROOT) -> str:
     for cell in normalise(read(path)).cells:
         digest.update(json.dumps([cell.cell_type, cell.source, cell.metadata]).encode())
     shared = [*sorted((root / "anneal_utils").glob("*.py")), Path(__file__).resolve()]
-    for file in [*shared, root / "requirements.txt"]:
-        if file.exists():
+    data = sorted(file.relative_to(root) for file in (root / "data").rglob("*.*"))
+    results = [root / file for file in data if file.suffix != ".md" and "cache" not in file.parts]
+    for file in [*shared, *results, root / "requirements.txt"]:
+        if file.is_file():
             digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()
 
@@ -204,11 +258,17 @@ def record_of(path: Path, profile: str, root: Path = ROOT) -> dict | None:
     target = root / "build" / profile / path.name
     try:
         record = json.loads(target.with_suffix(".json").read_text(encoding="utf-8"))
-        key, figures = record["key"], [root / "figures" / name for name in record["figures"]]
+        key = record["key"]
+        figures = [_gallery(profile, root) / name for name in record["figures"]]
     except (OSError, ValueError, KeyError, TypeError):  # absent or damaged
         return None
     whole = target.exists() and all(figure.exists() for figure in figures)
     return record if whole and key == key_of(path, profile, root) else None
+
+
+def _gallery(profile: str, root: Path) -> Path:
+    """Where a profile's figures belong: those of `quick` are committed, like its notebooks."""
+    return root / "figures" if profile == "quick" else root / "build" / profile / "figures"
 
 
 def execute(path: Path, profile: str, root: Path = ROOT) -> dict:
@@ -236,6 +296,7 @@ def execute(path: Path, profile: str, root: Path = ROOT) -> dict:
                 progress_bar=False,
                 request_save_on_cell_execute=False,
                 kernel_name="python3",
+                language="python",
                 # TensorFlow's C++ log goes to the terminal, not into cells.
                 extra_arguments=["--IPKernelApp.capture_fd_output=False"],
             )
@@ -244,10 +305,11 @@ def execute(path: Path, profile: str, root: Path = ROOT) -> dict:
             ran = read(Path(folder) / path.name).cells[: error.cell_index + 3]
             added = {"injected-parameters", "papermill-error-cell-tag"}
             own = [c for c in ran if not added.intersection(c.metadata.get("tags", []))]
-            told = " ".join(error.evalue.split())[:300]  # `run` prints one line each
-            raise Failed(
-                f"{path.name}, cell {len(own)} ({_first_line(own[-1])}): {error.ename}: {told}"
-            ) from None
+            where = f"cell {len(own)} ({_first_line(own[-1])})"
+            told = f"{error.ename}: {_one_line(error.evalue)}"
+            raise Failed(f"{path.name}, {where}: {told}") from None
+        except Exception as error:  # the kernel died, or never started
+            raise Failed(f"{path.name}: {type(error).__name__}: {_one_line(error)}") from error
         executed = read(Path(folder) / path.name)
         seconds = [
             c.metadata.get("papermill", {}).get("duration") or 0
@@ -255,15 +317,17 @@ def execute(path: Path, profile: str, root: Path = ROOT) -> dict:
             if c.cell_type == "code"
         ]
         names = sorted(file.name for file in figures.iterdir())
-        (root / "figures").mkdir(exist_ok=True)
+        gallery = _gallery(profile, root)
+        gallery.mkdir(parents=True, exist_ok=True)
         for name in names:
-            partial = root / "figures" / f".{name}.part"
+            partial = gallery / f".{name}.part"
             shutil.copyfile(figures / name, partial)
-            partial.replace(root / "figures" / name)
+            partial.replace(gallery / name)
     record = {
         "key": key,
         "seconds": round(time.perf_counter() - start, 1),
         "slowest_cell_seconds": round(max(seconds, default=0), 1),
+        "peak_mb": _peak_mb(),
         "figures": names,
     }
     _write(target, text_of(normalise(executed)))
@@ -271,19 +335,47 @@ def execute(path: Path, profile: str, root: Path = ROOT) -> dict:
     return record
 
 
+def _one_line(message) -> str:
+    return " ".join(str(message).split())[:300]
+
+
+def _peak_mb() -> int | None:
+    """Peak memory of the kernel: of the largest process that this one started and saw end."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit)
+
+
+def _end_with_parent() -> None:
+    """End this process, and so its kernel, soon after `run` was killed without a word."""
+    parent = os.getppid()
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def run(names=(), profile: str = "quick", jobs: int | None = None, root: Path = ROOT) -> None:
     """Run what is not up to date, ``jobs`` notebooks at a time, each in its own process."""
     if profile not in PROFILES:
-        raise Failed(f"Profile {profile!r} is unknown; there are: {', '.join(PROFILES)}.")
+        raise Misused(f"Profile {profile!r} is unknown; there are: {', '.join(PROFILES)}.")
     if jobs is not None and jobs < 1:
-        raise Failed(f"jobs = {jobs}: must be at least 1.")
+        raise Misused(f"jobs = {jobs}: must be at least 1.")
     paths = notebooks(names, root)
-    todo = [path for path in paths if record_of(path, profile, root) is None]
+    if not paths:
+        print(NONE)
+    waiting = [path for path in paths if record_of(path, profile, root) is None]
     for path in paths:
-        if path not in todo:
+        if path not in waiting:
             print(f"{path.stem}: up to date", flush=True)
-    jobs = jobs or min(len(todo), max(1, (os.cpu_count() or 2) // 2)) or 1
-    active, failures, waiting = {}, [], list(todo)
+    jobs = jobs or max(1, (os.cpu_count() or 2) // 2)
+    active, failures = {}, []
     try:
         while waiting or active:
             while waiting and len(active) < jobs:
@@ -293,23 +385,23 @@ def run(names=(), profile: str = "quick", jobs: int | None = None, root: Path = 
             for process in [p for p in active if p.poll() is not None]:
                 path, began = active.pop(process)
                 seconds = time.perf_counter() - began
+                told = process.stdout.read().strip().splitlines() or [""]
                 if process.returncode:
-                    sentence = process.stdout.read().strip().splitlines()
-                    failures.append(
-                        sentence[-1]
-                        if sentence
-                        else f"{path.name}: killed, see {_log_of(path, profile, root)}"
-                    )
+                    log = _log_of(path, profile, root)
+                    failures.append(told[-1] or f"{path.name}: killed, see {log}")
                     print(f"{path.stem}: FAILED after {seconds:.0f} s", flush=True)
                 else:
-                    left = len(waiting) + len(active)
-                    print(f"{path.stem}: done in {seconds:.0f} s, {left} to go", flush=True)
+                    left = f"{len(waiting) + len(active)} to go"
+                    print(f"{path.stem}: done in {seconds:.0f} s{told[-1]}; {left}", flush=True)
             time.sleep(0.1)
     finally:
         for process in active:  # Ctrl-C or an error: end the kernels with their runners
             process.terminate()
         for process in active:
-            process.wait()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()  # its kernel sees it and ends too
     if failures:
         raise Failed("\n".join(failures))
 
@@ -324,17 +416,26 @@ def _start(path: Path, profile: str, root: Path) -> subprocess.Popen:
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w", encoding="utf-8") as stderr:
         return subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True, encoding="utf-8"
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,  # Ctrl-C reaches `run` alone, which ends its workers in order
         )
 
 
 def accept(names=(), root: Path = ROOT) -> None:
     """Take the executed copies (quick) as the committed notebooks."""
-    for path in notebooks(names, root):
-        if record_of(path, "quick", root) is None:
-            raise Failed(f"{path.stem} has changed since its last run: `make run-all` first.")
-        executed = read(root / "build" / "quick" / path.name)
-        text = text_of(normalise(executed))
+    paths = notebooks(names, root)
+    stale = [path.stem for path in paths if record_of(path, "quick", root) is None]
+    if stale:
+        raise Failed(f"Not run since the last change: {', '.join(stale)}. `make run-all` first.")
+    if not paths:
+        print(NONE)
+    for path in paths:
+        text = text_of(normalise(read(root / "build" / "quick" / path.name)))
         if text != path.read_text(encoding="utf-8"):
             _write(path, text)
             print(f"{path.stem}: accepted", flush=True)
@@ -369,11 +470,13 @@ def main(arguments=None) -> int:
         elif options.command == "accept":
             accept(options.names, options.root)
         else:
-            execute(Path(options.path), options.profile, options.root)
+            _end_with_parent()
+            record = execute(Path(options.path), options.profile, options.root)
+            peak = f", peak {record['peak_mb']} MB" if record["peak_mb"] else ""
+            print(f"{peak}, slowest cell {record['slowest_cell_seconds']} s")
     except Failed as sentence:
         print(sentence, flush=True)
-        usage = str(sentence).startswith(("No notebook", "Profile", "jobs"))
-        return 2 if usage else 1
+        return sentence.code
     except KeyboardInterrupt:
         print("Interrupted; finished notebooks are kept, the next run goes on from there.")
         return 130
