@@ -60,6 +60,45 @@ class Run:
     warmup: float = 0.0
 
 
+@dataclass(frozen=True)
+class Plateau:
+    """The rules of ``keras.callbacks.ReduceLROnPlateau`` on the held-out loss, as a recipe.
+
+    The run starts at its peak. After ``patience`` epochs whose held-out loss is not below the
+    best by more than ``min_delta``, the rate is multiplied by ``factor``, down to ``min_rate``;
+    then ``cooldown`` epochs are not counted. ``ValueError`` for a factor outside (0, 1) and for
+    negative or fractional counts. Notebook 02.
+    """
+
+    factor: float = 0.1
+    patience: int = 10
+    min_delta: float = 1e-4
+    cooldown: int = 0
+    min_rate: float = 0.0
+
+    def __post_init__(self):
+        """Check the knobs."""
+        _checks.number("factor", self.factor, low=0, open_low=True)
+        if self.factor >= 1:
+            _checks.fail("factor", self.factor, "must be < 1")
+        _checks.count("patience", self.patience)
+        _checks.number("min_delta", self.min_delta, low=0)
+        _checks.count("cooldown", self.cooldown, low=0)
+        _checks.number("min_rate", self.min_rate, low=0)
+
+    def callback(self) -> keras.callbacks.ReduceLROnPlateau:
+        """The same rules as a new Keras callback."""
+        return keras.callbacks.ReduceLROnPlateau(
+            monitor="val_loss",
+            mode="min",
+            factor=self.factor,
+            patience=self.patience,
+            min_delta=self.min_delta,
+            cooldown=self.cooldown,
+            min_lr=self.min_rate,
+        )
+
+
 def grid(
     schedules: Iterable[str] | Mapping,
     peaks: Iterable[float] = (),
@@ -72,9 +111,10 @@ def grid(
     """All combinations of schedules, peaks, seeds (and optimizers) as a list of runs.
 
     ``schedules``: catalogue names, or ``{label: recipe}``. A recipe is a catalogue name, a pair
-    ``(name, {knob: value})``, or something that carries its own rates and so takes no peak: a
-    number (constant rate), a Keras ``LearningRateSchedule`` (of the optimizer step), or a
-    function of the epoch as ``LearningRateScheduler`` takes it. ``peaks`` are largest rates;
+    ``(name, {knob: value})``, a :class:`Plateau`, or something that carries its own rates and so
+    takes no peak: a number (constant rate), a Keras ``LearningRateSchedule`` (of the optimizer
+    step), or a function of the epoch as ``LearningRateScheduler`` takes it. ``peaks`` are largest
+    rates;
     ``optimizer``: a Keras name (``"sgd"``), an optimizer class, a function of the rate that
     returns an optimizer, or a dict ``{label: one of these}``. ``epochs``: the horizon (default:
     the problem's). ``warmup``: share of the horizon, for catalogue names.
@@ -96,7 +136,7 @@ def grid(
         label = name or _optimizer_label(make)
         _optimizer_maker(make)
         for title, recipe in _recipes(schedules).items():
-            own = not isinstance(recipe, str | tuple)
+            own = not isinstance(recipe, str | tuple | Plateau)
             if not own and not peaks:
                 _checks.fail("peaks", peaks, f"schedule {title!r} needs at least one peak")
             for peak in [None] if own else peaks:
@@ -120,15 +160,16 @@ def _recipes(given) -> dict:
         elif isinstance(recipe, tuple):
             name, knobs = recipe
             _checks.choice("schedules", name, schedules.names())
-            recipe = (name, tuple(sorted(knobs.items())))
+            frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in knobs.items()}
+            recipe = (name, tuple(sorted(frozen.items())))
         elif isinstance(recipe, numbers.Real):
             recipe = _checks.number(f"schedules[{label!r}]", recipe, low=0)
-        elif not (isinstance(recipe, Schedule) or callable(recipe)):
+        elif not (isinstance(recipe, Schedule | Plateau) or callable(recipe)):
             _checks.fail(
                 f"schedules[{label!r}]",
                 recipe,
-                "must be a catalogue name, (name, knobs), a number, a Keras schedule or a "
-                "function of the epoch",
+                "must be a catalogue name, (name, knobs), a Plateau, a number, a Keras schedule "
+                "or a function of the epoch",
             )
         checked[str(label)] = recipe
     return checked
@@ -186,12 +227,15 @@ def schedule_of(problem: Problem, run: Run):
         return schedules.build(
             name, run.peak, steps_of(problem, run), warmup=run.warmup, **dict(knobs)
         )
+    if isinstance(run.recipe, Plateau):
+        return run.peak  # until the plateau callback lowers it
     return run.recipe
 
 
 def rates(problem: Problem, run: Run, *, exact: bool = False) -> np.ndarray:
     """The rate of each step of the run, float32 [steps]: the table that the training applies.
 
+    A :class:`Plateau` lowers its rates while it trains: the table is where it starts from.
     ``exact``: to the last bit as ``fit`` computes them (slower; see ``schedules.values``).
     """
     recipe, steps = schedule_of(problem, run), steps_of(problem, run)
@@ -313,6 +357,37 @@ def _holds_under_xla(model: keras.Model, optimizer) -> bool:
     return not convolves and not isinstance(optimizer, keras.optimizers.Adafactor)
 
 
+def _plateau_vector(recipe) -> np.ndarray:
+    """A recipe's plateau rules as float64 [5]; patience 0 stands for a run without feedback."""
+    if not isinstance(recipe, Plateau):
+        return np.zeros(5)
+    given = (recipe.factor, recipe.patience, recipe.min_delta, recipe.cooldown, recipe.min_rate)
+    return np.array(given, float)
+
+
+def _plateau_step(rules, state, rate, loss):
+    """One epoch's end of ``ReduceLROnPlateau``: (lower the rate?, new rate, new state).
+
+    Like Keras it computes in double precision and rounds the new rate to float32.
+    """
+    factor, patience, min_delta, cooldown, min_rate = tf.unstack(rules)
+    best, wait, cooling = state
+    loss, old = tf.cast(loss, tf.float64), tf.cast(rate, tf.float64)
+    wait = tf.where(cooling > 0, 0, wait)
+    cooling = tf.maximum(cooling - 1, 0)
+    better = tf.math.is_inf(best) | (loss + min_delta < best)  # the first epoch always counts
+    wait = tf.where(better, 0, tf.where(cooling > 0, wait, wait + 1))
+    tired = ~better & (cooling == 0) & (tf.cast(wait, tf.float64) >= patience)
+    lower = tired & (patience > 0) & (old > tf.cast(tf.cast(min_rate, tf.float32), tf.float64))
+    new = tf.cast(tf.maximum(old * factor, min_rate), tf.float32)
+    state = (
+        tf.where(better, loss, best),
+        tf.where(lower, 0, wait),
+        tf.where(lower, tf.cast(cooldown, tf.int32), cooling),
+    )
+    return lower, new, state
+
+
 class _Program:
     """One model, one optimizer, one horizon: a training as a single compiled function.
 
@@ -362,7 +437,7 @@ class _Program:
         optimizer.build(self.model.trainable_variables)
         return [v.numpy() for v in optimizer.variables]
 
-    def _train(self, weights, slots, rates, order):
+    def _train(self, weights, slots, rates, order, plateau):
         x, y, x_val, y_val = self.data
         for variable, value in zip(self.state, weights, strict=True):
             variable.assign(value)
@@ -378,7 +453,7 @@ class _Program:
             left = tf.where(lost, epoch * self.steps + step, left)
             return epoch, step + 1, rate, left
 
-        def epoch_body(epoch, left, history):
+        def epoch_body(epoch, left, feedback, history):
             self.model.reset_metrics()
             _, _, rate, left = tf.while_loop(
                 lambda epoch, step, rate, left: step < self.steps,
@@ -389,13 +464,17 @@ class _Program:
             self.model.reset_metrics()
             val = self.model.test_step((x_val, y_val))
             row = tf.stack([rate, train, *(val[name] for name in self.columns)])
-            return epoch + 1, left, history.write(epoch, tf.cast(row, tf.float32))
+            history = history.write(epoch, tf.cast(row, tf.float32))
+            lower, rate, feedback = _plateau_step(plateau, feedback, rate, val["loss"])
+            self.table.rates.assign(tf.where(lower, rate, self.table.rates))
+            return epoch + 1, left, feedback, history
 
         history = tf.TensorArray(
             tf.float32, size=self.epochs, element_shape=(2 + len(self.columns),)
         )
-        _, left, history = tf.while_loop(
-            lambda epoch, left, history: epoch < self.epochs, epoch_body, (0, -1, history)
+        start = (tf.constant(np.inf, tf.float64), 0, 0)  # best loss, epochs waited, cooldown left
+        _, left, _, history = tf.while_loop(
+            lambda epoch, *_: epoch < self.epochs, epoch_body, (0, -1, start, history)
         )
         return history.stack(), left, [tf.convert_to_tensor(w) for w in self.model.weights]
 
@@ -506,6 +585,7 @@ def _train_group(problem, make, epochs, mode, threads, runs, members, results, b
                 program.optimizer_state(weights),
                 results[i],
                 _order(problem, runs[i].seed, epochs),
+                _plateau_vector(runs[i].recipe),
             )
             results[i] = (results[i], history.numpy(), int(left), [w.numpy() for w in final])
             bar.update()
@@ -579,6 +659,8 @@ def fit_one(problem: Problem, run: Run, *, callbacks: Iterable = ()):
     model = _build(problem, run.seed)
     recorder = RateRecorder()
     callbacks = [recorder, *callbacks]
+    if isinstance(run.recipe, Plateau):
+        callbacks.append(run.recipe.callback())
     if not isinstance(recipe, Schedule | numbers.Real):
         # First, so that the recorder reads the rate that this callback has set.
         callbacks.insert(0, keras.callbacks.LearningRateScheduler(recipe))

@@ -148,6 +148,44 @@ class OwnSchedule(keras.optimizers.schedules.LearningRateSchedule):
         return {}
 
 
+PLATEAUS = {
+    "lowers": training.Plateau(factor=0.5, patience=1, min_delta=0.05),
+    "cools_down": training.Plateau(factor=0.3, patience=1, min_delta=1.0, cooldown=2),
+    "stops_at_min_rate": training.Plateau(factor=0.1, patience=1, min_delta=1.0, min_rate=0.02),
+    "waits": training.Plateau(factor=0.5, patience=3, min_delta=0.02),
+}
+
+
+@pytest.mark.parametrize("mode", ["graph", "xla"])
+@pytest.mark.parametrize("rules", PLATEAUS)
+def test_plateau_lowers_the_rate_where_the_keras_callback_does(rules, mode):
+    problem = tiny(MODELS["dense"], epochs=8)
+    recipes = {"plateau": PLATEAUS[rules], "cosine": "cosine"}
+    runs = training.grid(recipes, [0.3], [3, 8], FAMILIES["momentum"])
+    frame = training.train(problem, runs, mode=mode)
+    alone = training.train(problem, runs[2:], mode=mode)
+    # Its neighbours are not touched by its feedback.
+    pd.testing.assert_frame_equal(
+        frame[frame.schedule == "cosine"].reset_index(drop=True), alone, check_exact=True
+    )
+    mine = frame[(frame.schedule == "plateau") & (frame.seed == 8)].reset_index(drop=True)
+    twin = training.fit_one(problem, runs[1])[1]
+    assert mine.rate.nunique() > 1, "the rule never acted: the test would compare nothing"
+    if mode == "graph":
+        pd.testing.assert_frame_equal(mine, twin, check_exact=True)
+    else:
+        np.testing.assert_array_equal(mine.rate, twin.rate)
+
+
+@pytest.mark.parametrize(
+    ("knob", "value"),
+    [("factor", 1.0), ("factor", 0.0), ("patience", 0), ("min_delta", -1), ("cooldown", 0.5)],
+)
+def test_plateau_refuses_what_makes_no_sense(knob, value):
+    with pytest.raises(ValueError, match=f"^{knob} = "):
+        training.Plateau(**{knob: value})
+
+
 def test_a_users_own_schedule_that_refuses_vectors():
     problem = problem_of("dense")
     runs = training.grid({"own": OwnSchedule()}, seeds=[1])
