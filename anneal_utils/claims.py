@@ -34,6 +34,16 @@ class Finding:
     relation: str
     bound: object
 
+    def __post_init__(self):
+        """Refuse a relation or a bound that could not be judged."""
+        _checks.choice("relation", self.relation, ("above", "below", "within", "equals"))
+        if self.relation == "within":
+            low, high = self.bound
+            if not low < high:
+                _checks.fail("bound", self.bound, "must be a pair (low, high) with low < high")
+        elif self.relation != "equals":
+            _checks.number("bound", self.bound)
+
     def holds(self, measured) -> bool:
         """Whether ``measured`` (an Effect; for "equals" any value) supports the statement."""
         if self.relation == "equals":
@@ -55,6 +65,13 @@ class Claim:
     verdict: str | None = None
     because: str = ""
     findings: tuple[Finding, ...] = field(default=(), repr=False)
+
+    def __post_init__(self):
+        """A verdict is one of VERDICTS, and rests on findings."""
+        if self.verdict is not None:
+            _checks.choice("verdict", self.verdict, VERDICTS)
+            if not self.findings:
+                _checks.fail("findings", self.findings, f"{self.id} has a verdict without any")
 
 
 @dataclass(frozen=True)

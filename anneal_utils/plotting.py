@@ -107,13 +107,28 @@ def _display(png: bytes, name: str, alt: str) -> None:
 # ------------------------------------------------------------------------------------- plots
 
 
-def curves(axes, frame: pd.DataFrame, metric: str, *, by: str = "schedule", x: str = "step"):
-    """Median over seeds of ``metric`` against ``x``, with a 10-90 % band, one line per ``by``."""
-    table = st.band(frame, metric, [by, x])
-    for index, (label, part) in enumerate(table.groupby(by, sort=False)):
+def curves(
+    axes,
+    frame: pd.DataFrame,
+    metric: str,
+    *,
+    by: str = "schedule",
+    x: str = "step",
+    penalty: float | None = None,
+):
+    """Median over seeds of ``metric`` against ``x``, with a 10-90 % band, one line per ``by``.
+
+    Diverged runs count (``statistics.band``): where more than half left, the line ends, unless
+    ``penalty`` gives them a value; the legend tells the share that was lost at the end.
+    """
+    table = st.band(frame, metric, [by, x], penalty=penalty)
+    drawn = table.replace([np.inf, -np.inf], np.nan)
+    for index, (label, part) in enumerate(drawn.groupby(by, sort=False)):
         style = look(index)
         style.pop("marker")
-        axes.plot(part[x], part["middle"], label=str(label), **style)
+        lost = part["lost"].iloc[-1]
+        label = f"{label} ({lost:.0%} diverged)" if lost else str(label)
+        axes.plot(part[x], part["middle"], label=label, **style)
         axes.fill_between(part[x], part["low"], part["high"], color=style["color"], alpha=0.18)
     axes.set_xlabel({"step": "optimizer step", "epoch": "epoch"}.get(x, x))
     axes.set_ylabel(metric.replace("_", " ").replace("val", "held-out"))
@@ -199,6 +214,10 @@ def describe(table: pd.DataFrame, by: str, x: str, unit: str = "loss") -> str:
     """Alt text from the plotted numbers: where each line starts, ends and is lowest."""
     parts = []
     for label, part in table.groupby(by, sort=False):
+        part = part[np.isfinite(part["middle"])]
+        if part.empty:
+            parts.append(f"{label}: diverged throughout")
+            continue
         lowest = part.loc[part["middle"].idxmin()]
         parts.append(
             f"{label}: {unit} from {part['middle'].iloc[0]:.3g} to {part['middle'].iloc[-1]:.3g}, "

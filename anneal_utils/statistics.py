@@ -4,6 +4,7 @@ Every number that a notebook reports is an :class:`Effect`: an estimate with its
 count. Taught in notebook 01.
 """
 
+import warnings
 from dataclasses import dataclass
 
 from anneal_utils import _checks
@@ -49,9 +50,21 @@ def mean_effect(values, level: float = 0.95) -> Effect:
     values = _finite("values", values)
     if np.ptp(values) == 0:  # no spread: BCa is undefined, the interval is a point
         return Effect(*[float(values[0])] * 3, len(values), level)
-    result = stats.bootstrap(
-        (values,), np.mean, n_resamples=9999, confidence_level=level, rng=np.random.default_rng(0)
-    ).confidence_interval
+    for method in ("BCa", "percentile"):
+        with warnings.catch_warnings():
+            # BCa's correction is 0 / 0 when the values differ by rounding alone, or nearly so.
+            warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+            warnings.simplefilter("ignore", RuntimeWarning)
+            result = stats.bootstrap(
+                (values,),
+                np.mean,
+                n_resamples=9999,
+                confidence_level=level,
+                method=method,
+                rng=np.random.default_rng(0),
+            ).confidence_interval
+        if np.isfinite([result.low, result.high]).all():
+            break
     return Effect(float(values.mean()), float(result.low), float(result.high), len(values), level)
 
 
@@ -119,9 +132,7 @@ def seeds_needed(gap: float, sd: float, power: float = 0.9, alpha: float = 0.05)
     from statsmodels.stats.power import TTestPower
 
     gap, sd = _checks.positive("gap", gap), _checks.positive("sd", sd)
-    size = gap / sd
-    if size > 5:  # statsmodels' root finder fails where two seeds are plenty
-        return 2
+    size = min(gap / sd, 5.0)  # above, statsmodels' root finder fails; 5 needs only three seeds
     n = TTestPower().solve_power(effect_size=size, power=power, alpha=alpha)
     return max(2, int(np.ceil(np.squeeze(n))))
 
@@ -133,7 +144,8 @@ def final(frame: pd.DataFrame, metric: str = "val_loss", *, penalty: float) -> p
     nothing. A loss above it is kept as it is.
     """
     _checks.choice("metric", metric, frame.columns)
-    last = frame.loc[frame.groupby(RUN)["epoch"].idxmax()].reset_index(drop=True)
+    frame = frame.reset_index(drop=True)  # idxmax names rows by index, which may repeat
+    last = frame.loc[frame.groupby(RUN, sort=False)["epoch"].idxmax()].reset_index(drop=True)
     lost = last.diverged | ~np.isfinite(last[metric])
     return last.assign(value=last[metric].where(~lost, penalty).astype(float), lost=lost)
 
@@ -145,11 +157,18 @@ def by_seed(ends: pd.DataFrame, **which) -> pd.Series:
         ends = ends[match]
     if ends.empty:
         _checks.fail("which", which, "must match some runs")
+    if ends["seed"].duplicated().any():
+        several = [c for c in RUN[:-1] if ends[c].nunique(dropna=False) > 1]
+        _checks.fail("which", which, f"must leave one run per seed; also choose {several}")
     return ends.set_index("seed")["value"].sort_index()
 
 
 def best_peaks(ends: pd.DataFrame) -> pd.DataFrame:
     """Per schedule: the peak of lowest mean ``value``, that mean, and whether it is interior."""
+    for column in ("problem", "optimizer"):
+        if ends[column].nunique() > 1:
+            found = sorted(ends[column].unique())
+            _checks.fail("ends", f"{column} {found}", f"must hold one {column}; select it first")
     means = ends.groupby(["schedule", "peak"], sort=False)["value"].mean().reset_index()
     best = means.loc[means.groupby("schedule", sort=False)["value"].idxmin()]
     edges = means.groupby("schedule")["peak"].agg(["min", "max"])
@@ -158,8 +177,22 @@ def best_peaks(ends: pd.DataFrame) -> pd.DataFrame:
     return best.assign(interior=inside).drop(columns=["min", "max"]).set_index("schedule")
 
 
-def band(frame: pd.DataFrame, metric: str, by: list[str]) -> pd.DataFrame:
-    """10 %, 50 % and 90 % quantiles of ``metric`` over seeds, for each group ``by``."""
+def band(
+    frame: pd.DataFrame, metric: str, by: list[str], *, penalty: float | None = None
+) -> pd.DataFrame:
+    """10 %, 50 % and 90 % quantiles of ``metric`` over seeds, for each group ``by``.
+
+    Diverged runs count: their values that are not finite become ``penalty`` (by default they
+    are above everything), so a group that mostly diverged has an infinite middle. ``lost`` is
+    the share of such values in the group.
+    """
     _checks.choice("metric", metric, frame.columns)
-    table = frame.groupby(by, sort=False)[metric].quantile([0.1, 0.5, 0.9]).unstack()
-    return table.set_axis(["low", "middle", "high"], axis=1).reset_index()
+    lost = ~np.isfinite(frame[metric])
+    full = frame[metric].where(~lost, np.inf if penalty is None else penalty)
+    groups = frame.assign(**{metric: full, "lost": lost}).groupby(by, sort=False)
+    # "lower" and "higher" data points: interpolation between a number and infinity is neither.
+    table = pd.concat(
+        [groups[metric].quantile(q, interpolation="nearest") for q in (0.1, 0.5, 0.9)], axis=1
+    )
+    table = table.set_axis(["low", "middle", "high"], axis=1)
+    return table.assign(lost=groups["lost"].mean()).reset_index()

@@ -25,11 +25,14 @@ def passing(finding):
 
 
 def failing(finding):
-    """A measurement that straddles or misses the bound of ``finding``."""
+    """A measurement whose estimate supports ``finding`` and whose interval does not."""
     if finding.relation == "equals":
         return "something else"
+    good = passing(finding)
     bound = finding.bound[1] if finding.relation == "within" else finding.bound
-    return Effect(bound, bound - 1, bound + 1, 40)
+    if finding.relation == "below" or finding.relation == "within":
+        return Effect(good.estimate, good.low, bound + 1e-6, 40)
+    return Effect(good.estimate, bound - 1e-6, good.high, 40)
 
 
 def test_the_ledger_is_whole():
@@ -73,3 +76,19 @@ def test_the_readme_shows_the_ledger():
 def test_every_verdict_is_settled_in_its_notebook(claim):
     text = (ROOT / "notebooks" / f"{claim.notebook}.ipynb").read_text(encoding="utf-8")
     assert f"{claim.id}: {claim.verdict}" in text
+
+
+@pytest.mark.parametrize(
+    ("relation", "bound"), [("bellow", 0), ("within", (1, 0)), ("above", float("nan"))]
+)
+def test_a_finding_that_could_not_be_judged_is_refused(relation, bound):
+    with pytest.raises(ValueError, match=r"^(relation|bound) = "):
+        claims.Finding("name", "statement", relation, bound)
+
+
+def test_a_verdict_outside_the_list_or_without_findings_is_refused():
+    finding = claims.Finding("name", "statement", "above", 0)
+    with pytest.raises(ValueError, match="^verdict = 'proven'"):
+        claims.Claim("C0", "sentence", "notebook", "", "proven", "", (finding,))
+    with pytest.raises(ValueError, match="^findings = "):
+        claims.Claim("C0", "sentence", "notebook", "", "supported")

@@ -41,3 +41,12 @@ def test_check(capsys, answer, expected, word):
 def test_check_function(capsys, function, word):
     check_function("2.1", function, lambda x: x**2, [2, 3, 4])
     assert word in capsys.readouterr().out
+
+
+def test_a_function_that_changes_its_input_does_not_change_the_question(capsys):
+    def spoils(values):
+        values[0] = 0.0
+        return values
+
+    check_function("2.2", spoils, lambda x: x, [np.array([1.0, 2.0])])
+    assert "not yet" in capsys.readouterr().out

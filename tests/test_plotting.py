@@ -106,3 +106,19 @@ def test_explore_draws_once_when_headless_and_again_on_every_move_when_live():
     box = plotting.explore(lambda x: seen.append(x), live=True, x=slider)
     slider.value = 1.25
     assert box is not None and seen[-1] == 1.25 and slider.continuous_update is False
+
+
+def test_curves_tell_how_many_runs_diverged():
+    frame = pd.DataFrame(
+        {
+            "schedule": ["s"] * 6,
+            "step": [1, 1, 1, 2, 2, 2],
+            "val_loss": [1.0, 1.0, 1.0, 0.5, 0.4, np.nan],
+        }
+    )
+    _, axes = plotting.panels()
+    table = plotting.curves(axes, frame, "val_loss")
+    assert axes.get_legend_handles_labels()[1] == ["s (33% diverged)"]
+    assert table.middle.tolist() == [1.0, 0.5]  # the lost run counts as high
+    lost = table.assign(middle=np.inf)
+    assert "s: diverged throughout" in plotting.describe(lost, "schedule", "step")

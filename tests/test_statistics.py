@@ -73,7 +73,8 @@ def test_seeds_needed_reaches_its_power():
     n = st.seeds_needed(0.5, 1.0, power=0.9)
     power = TTestPower().power
     assert power(0.5, n, 0.05) >= 0.9 > power(0.5, n - 1, 0.05)
-    assert st.seeds_needed(10.0, 1.0) == 2
+    assert st.seeds_needed(10.0, 1.0) == st.seeds_needed(5.0, 1.0) == 3
+    assert power(5.0, 3, 0.05) >= 0.9 > power(5.0, 2, 0.05)
     with pytest.raises(ValueError, match="gap"):
         st.seeds_needed(0.0, 1.0)
 
@@ -114,3 +115,33 @@ def test_by_seed_and_best_peaks():
 def test_band():
     table = st.band(frame([list(np.arange(11.0))]), "val_loss", ["schedule", "epoch"])
     assert table.loc[table.epoch == 1, ["low", "middle", "high"]].to_numpy().tolist() == [[1, 5, 9]]
+
+
+def test_final_takes_a_frame_whose_index_repeats():
+    one = frame([[0.3, 0.1]])
+    both = pd.concat([one, one.assign(schedule="t")])  # the index repeats
+    ends = st.final(both, penalty=2.3)
+    assert len(ends) == 4 and ends.value.tolist() == pytest.approx([0.3, 0.1, 0.3, 0.1])
+
+
+def test_mixed_problems_are_refused():
+    one = frame([[0.3, 0.1]])
+    ends = st.final(pd.concat([one, one.assign(problem="q")]), penalty=2.3)
+    with pytest.raises(ValueError, match="problem"):
+        st.best_peaks(ends)
+    with pytest.raises(ValueError, match=r"one run per seed; also choose \['problem'\]"):
+        st.by_seed(ends, schedule="s")
+
+
+def test_band_counts_diverged_runs_as_high():
+    losses = [[1.0, 2.0, 3.0, np.nan, np.nan, np.inf]]
+    last = frame(losses).query("epoch == 1")
+    table = st.band(last, "val_loss", ["schedule"])
+    assert table.lost[0] == 0.5 and table.low[0] == 1.0 and table.high[0] == np.inf
+    assert st.band(last, "val_loss", ["schedule"], penalty=9.0).high[0] == 9.0
+
+
+def test_an_interval_exists_where_values_differ_by_rounding_alone():
+    values = 0.3 + np.array([0, 1e-17, 5.6e-17, 0, 0, 5.6e-17])
+    effect = st.mean_effect(values)
+    assert effect.low <= effect.estimate * (1 + 1e-12) and np.isfinite(effect.high)
