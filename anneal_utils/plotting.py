@@ -77,7 +77,9 @@ def show(figure, name: str, title: str, alt: str) -> None:
         if not str(text).strip():
             _checks.fail(argument, text, "must be a sentence")
     for axes in figure.axes:
-        if axes.axison and not (axes.get_xlabel() and axes.get_ylabel()):
+        bar = axes.get_label() == "<colorbar>"  # it has one axis, and so one label
+        labels = [bool(axes.get_xlabel()), bool(axes.get_ylabel())]
+        if axes.axison and not (any(labels) if bar else all(labels)):
             _checks.fail("figure", axes.get_title() or name, "every axis needs a label with units")
     with mpl.rc_context(STYLE):
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
@@ -191,6 +193,20 @@ def intervals(axes, effects: dict[str, st.Effect], label: str):
     axes.set_ylim(len(effects) - 0.5, -0.5)
     axes.set_xlabel(label)
     axes.set_ylabel(" ")
+
+
+def heatmap(axes, values, rows, columns, label: str):
+    """Cells of ``values`` [rows, columns], each with its number; dark is low."""
+    values = np.asarray(values, float)
+    image = axes.imshow(values, cmap="cividis", aspect="auto")
+    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    for (i, j), value in np.ndenumerate(values):
+        colour = "black" if value > middle else "white"
+        axes.text(j, i, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=9)
+    axes.set_yticks(range(len(rows)), [str(row) for row in rows])
+    axes.set_xticks(range(len(columns)), [str(column) for column in columns])
+    axes.grid(False)
+    axes.figure.colorbar(image, ax=axes).set_label(label)
 
 
 def landscape(axes, loss, paths: dict[str, np.ndarray], extent: float = 1.2):

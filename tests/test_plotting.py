@@ -122,3 +122,17 @@ def test_curves_tell_how_many_runs_diverged():
     assert table.middle.tolist() == [1.0, 0.5]  # the lost run counts as high
     lost = table.assign(middle=np.inf)
     assert "s: diverged throughout" in plotting.describe(lost, "schedule", "step")
+
+
+def test_a_heatmap_shows_every_number_and_its_scale_needs_a_label(shown):
+    for label in ("loss", ""):
+        figure, axes = plotting.panels()
+        plotting.heatmap(axes, [[1.0, 2.0], [3.0, 4.0]], ["a", "b"], [0.1, 0.5], label)
+        assert [text.get_text() for text in axes.texts] == ["1.00", "2.00", "3.00", "4.00"]
+        axes.set_xlabel("x")
+        axes.set_ylabel("y")
+        if label:
+            plotting.show(figure, "map", "title", "alt")
+        else:
+            with pytest.raises(ValueError, match="label"):
+                plotting.show(figure, "map", "title", "alt")

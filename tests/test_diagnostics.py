@@ -1,0 +1,51 @@
+"""Diagnostics against closed forms and dense computations."""
+
+from anneal_utils import diagnostics, problems
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+
+@pytest.mark.parametrize("curvature", [0.3, 25.0, (0.1, 7.0, 3.0)])
+def test_sharpness_of_a_bowl_is_its_largest_curvature(curvature):
+    bowl = problems.load("quadratic", curvature=curvature, noise=0.5)
+    assert diagnostics.sharpness(bowl) == pytest.approx(np.max(curvature), rel=1e-3)
+
+
+def test_sharpness_of_a_network_is_the_top_of_its_dense_hessian():
+    article = problems.load("article")
+    keras.utils.set_random_seed(3)
+    model = article.build()
+    weights = model.get_weights()
+    x, y = article.x_train[:200], article.y_train[:200]
+    flat = tf.Variable(np.concatenate([w.ravel() for w in weights]))
+
+    def loss():
+        h, at = tf.constant(x), 0
+        for layer in range(4):
+            kernel, bias = weights[2 * layer : 2 * layer + 2]
+            w = tf.reshape(flat[at : at + kernel.size], kernel.shape)
+            at += kernel.size
+            h = h @ w + flat[at : at + bias.size]
+            at += bias.size
+            h = tf.nn.relu(h) if layer < 3 else tf.nn.log_softmax(h)
+        return -tf.reduce_mean(tf.reduce_sum(y * h, -1))
+
+    with tf.GradientTape() as outer:
+        with tf.GradientTape() as inner:
+            value = loss()
+        gradient = inner.gradient(value, flat)
+    dense = outer.jacobian(gradient, flat).numpy()
+    top = np.linalg.eigvalsh((dense + dense.T) / 2)[-1]
+    assert diagnostics.sharpness(article, weights, samples=200) == pytest.approx(top, rel=2e-3)
+
+
+def test_sharpness_refuses_foreign_and_diverged_weights():
+    article = problems.load("article")
+    with pytest.raises(ValueError, match="^weights"):
+        diagnostics.sharpness(article, [np.zeros(3)])
+    weights = [np.full(w.shape, np.nan) for w in article.build().weights]
+    with pytest.raises(ValueError, match="diverged"):
+        diagnostics.sharpness(article, weights)
