@@ -3,6 +3,8 @@
 Taught in notebooks 01 and 06.
 """
 
+import functools
+
 from anneal_utils import _checks
 from anneal_utils.problems import Problem
 
@@ -21,19 +23,35 @@ def sharpness(problem: Problem, weights=None, *, samples: int | None = None) -> 
     2 / sharpness. Layers run as in training, dropout off. ``ValueError`` for weights of another
     model or that are not finite.
     """
-    model = problem.build()
-    if weights is not None:
+    count = len(problem.x_train) if samples is None else _checks.count("samples", samples)
+    model, product, total = _hessian(problem, count)
+    if weights is None:
+        weights = problem.build().get_weights()
+    else:
         shapes = [tuple(w.shape) for w in model.weights]
         if [np.shape(w) for w in weights] != shapes:
             found = [np.shape(w) for w in weights]
             _checks.fail("weights", found, f"must have the shapes {shapes} of {problem.name}")
         if not all(np.isfinite(w).all() for w in weights):
             _checks.fail("weights", "not finite", "a diverged run has no sharpness")
-        model.set_weights(weights)
-    count = len(problem.x_train) if samples is None else _checks.count("samples", samples)
+    model.set_weights(weights)
+    if total == 1:
+        return float(product(tf.ones(1))[0])
+    operator = LinearOperator(
+        (total, total), lambda v: product(tf.constant(v.ravel(), tf.float32)).numpy(), dtype="f4"
+    )
+    start = np.random.default_rng(0).standard_normal(total).astype("float32")
+    # "LA": the largest, not the largest in size: a saddle's negative curvature is another thing.
+    return float(eigsh(operator, k=1, which="LA", v0=start, tol=1e-4, return_eigenvectors=False)[0])
+
+
+@functools.lru_cache(maxsize=4)  # one trace serves a whole training
+def _hessian(problem: Problem, count: int):
+    """(model, function from a vector to Hessian x vector, number of parameters)."""
+    model = problem.build()
     x, y = tf.constant(problem.x_train[:count]), tf.constant(problem.y_train[:count])
     model.compile(loss=problem.loss)
-    variables = [v.value for v in model.trainable_variables]
+    variables = [v.value for v in model.trainable_variables]  # tf.Variables: set in place
     sizes = [int(np.prod(v.shape)) for v in variables]
 
     @tf.function(autograph=False)
@@ -50,12 +68,4 @@ def sharpness(problem: Problem, weights=None, *, samples: int | None = None) -> 
             along = tf.add_n([tf.reduce_sum(g * p) for g, p in zip(gradients, parts, strict=True)])
         return tf.concat([tf.reshape(g, [-1]) for g in outer.gradient(along, variables)], 0)
 
-    total = sum(sizes)
-    if total == 1:
-        return float(product(tf.ones(1))[0])
-    operator = LinearOperator(
-        (total, total), lambda v: product(tf.constant(v.ravel(), tf.float32)).numpy(), dtype="f4"
-    )
-    start = np.random.default_rng(0).standard_normal(total).astype("float32")
-    # "LA": the largest, not the largest in size: a saddle's negative curvature is another thing.
-    return float(eigsh(operator, k=1, which="LA", v0=start, tol=1e-4, return_eigenvectors=False)[0])
+    return model, product, sum(sizes)
