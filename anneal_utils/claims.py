@@ -264,7 +264,34 @@ LEDGER: tuple[Claim, ...] = (
             ),
         ),
     ),
-    Claim("C7", "Exponential decay slows every step and is smooth.", "03_exponential_decay"),
+    Claim(
+        "C7",
+        "Exponential decay slows every step and is smooth.",
+        "03_exponential_decay",
+        "formula; varied: end value, shape; tuned: peak; 24 paired fresh seeds",
+        "supported",
+        "by its formula; yet at its own peak and the same end a straight line ends lower",
+        (
+            Finding("falls", "the rate falls at every step", "equals", True),
+            Finding("smooth", "every step multiplies it by the same factor", "equals", True),
+            Finding("bounded", "with a fixed factor the distance stays bounded", "equals", True),
+            Finding(
+                "low_end", "wrong labels: an end at one per cent beats a constant rate", "below", 0
+            ),
+            Finding(
+                "article_matched",
+                "demo: exponential ends above linear decay to the same end",
+                "above",
+                0,
+            ),
+            Finding(
+                "noisy_labels_matched",
+                "wrong labels: exponential ends above linear decay to the same end",
+                "above",
+                0,
+            ),
+        ),
+    ),
     Claim(
         "C8",
         "Raising the rate in cycles hurts in the short term and can generalise better.",

@@ -195,13 +195,12 @@ def intervals(axes, effects: dict[str, st.Effect], label: str):
     axes.set_ylabel(" ")
 
 
-def heatmap(axes, values, rows, columns, label: str):
-    """Cells of ``values`` [rows, columns], each with its number; dark is low."""
+def heatmap(axes, values, rows, columns, label: str, *, scale: str = "linear"):
+    """Cells of ``values`` [rows, columns] with their numbers; dark is low. ``scale``: or "log"."""
     values = np.asarray(values, float)
-    image = axes.imshow(values, cmap="cividis", aspect="auto")
-    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    image = axes.imshow(values, cmap="cividis", aspect="auto", norm=scale)
     for (i, j), value in np.ndenumerate(values):
-        colour = "black" if value > middle else "white"
+        colour = "black" if image.norm(value) > 0.5 else "white"
         axes.text(j, i, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=9)
     axes.set_yticks(range(len(rows)), [str(row) for row in rows])
     axes.set_xticks(range(len(columns)), [str(column) for column in columns])

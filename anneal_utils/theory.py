@@ -41,8 +41,9 @@ def noisy_quadratic(rates, curvature=1.0, noise=1.0, start=1.0) -> np.ndarray:
     losses = [0.5 * second @ curvature]
     for step in range(rates.shape[-1]):
         rate = rates[..., step, None]
-        second = (1 - rate * curvature) ** 2 * second + rate**2 * noise**2
-        losses.append(0.5 * second @ curvature)
+        with np.errstate(over="ignore"):  # beyond the edge the loss grows without bound
+            second = (1 - rate * curvature) ** 2 * second + rate**2 * noise**2
+            losses.append(0.5 * second @ curvature)
     return np.stack(losses, axis=-1)
 
 
@@ -65,8 +66,9 @@ def best_rates(steps: int, curvature, noise, start=1.0) -> np.ndarray:
     """Rates [steps] that minimise the expected *final* loss over all directions, numerically.
 
     L-BFGS on the logarithm of the rates with the exact gradient of the moment recursion,
-    started from a constant and from a decaying table; the better end is returned. There is no
-    closed form for several directions. At most a few hundred steps are practical.
+    started from a constant and from a decaying table; the better end is returned. Rates are kept
+    below the edge of the steepest direction, 2 / max(h). There is no closed form for several
+    directions. At most a few hundred steps are practical.
     """
     from scipy.optimize import minimize
 
