@@ -296,6 +296,35 @@ LEDGER: tuple[Claim, ...] = (
         "C8",
         "Raising the rate in cycles hurts in the short term and can generalise better.",
         "04_cyclical",
+        "varied: schedule; tuned: peak, 7 trials each; 24 paired fresh seeds",
+        "supported with conditions",
+        "each rise costs loss at once; the end is a little lower with wrong labels, far higher "
+        "on least squares",
+        (
+            Finding("harm", "wrong labels: the epoch after a restart is worse", "above", 0),
+            Finding("recovers", "the end of the run is better than before the restart", "below", 0),
+            Finding(
+                "restarts_constant",
+                "wrong labels: warm restarts end below a constant rate",
+                "below",
+                0,
+            ),
+            Finding(
+                "restarts_linear", "wrong labels: warm restarts end below linear decay", "below", 0
+            ),
+            Finding(
+                "least_squares",
+                "least squares: warm restarts end above linear decay",
+                "above",
+                0,
+            ),
+            Finding(
+                "snapshots",
+                "wrong labels: the snapshot ensemble ends above one linear decay",
+                "above",
+                0,
+            ),
+        ),
     ),
     Claim(
         "C9",
