@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from anneal_utils import _checks, headless, schedules
+from anneal_utils.optimizers import EvaluateAverage
 from anneal_utils.problems import MatmulConv2D, Problem
 
 import keras
@@ -444,6 +445,8 @@ class _Program:
         for variable, value in zip(self.optimizer.variables, slots, strict=True):
             variable.assign(value)
         self.table.rates.assign(rates)
+        # An averaging optimizer's answer, and so what is evaluated, is the average.
+        averages = hasattr(self.optimizer, "to_average")
 
         def step_body(epoch, step, rate, left):
             rate = tf.convert_to_tensor(self.optimizer.learning_rate)
@@ -462,7 +465,11 @@ class _Program:
             )
             train = self.model.get_metrics_result()["loss"]
             self.model.reset_metrics()
+            if averages:
+                self.optimizer.to_average()
             val = self.model.test_step((x_val, y_val))
+            if averages:
+                self.optimizer.to_gradient_point()
             row = tf.stack([rate, train, *(val[name] for name in self.columns)])
             history = history.write(epoch, tf.cast(row, tf.float32))
             lower, rate, feedback = _plateau_step(plateau, feedback, rate, val["loss"])
@@ -476,6 +483,8 @@ class _Program:
         _, left, _, history = tf.while_loop(
             lambda epoch, *_: epoch < self.epochs, epoch_body, (0, -1, start, history)
         )
+        if averages:
+            self.optimizer.to_average()
         return history.stack(), left, [tf.convert_to_tensor(w) for w in self.model.weights]
 
 
@@ -669,6 +678,8 @@ def fit_one(problem: Problem, run: Run, *, callbacks: Iterable = ()):
     # Built here, in eager mode: built by fit's first traced step, Schedule-Free loses the copy of
     # the weights that it starts from. For every other optimizer this changes nothing.
     model.optimizer.build(model.trainable_variables)
+    if hasattr(model.optimizer, "to_average"):
+        callbacks.append(EvaluateAverage())
     order = batches(problem, run.seed, epochs).reshape(-1, problem.batch_size)
     data = tf.data.Dataset.from_tensor_slices(order).map(
         lambda batch: (tf.gather(problem.x_train, batch), tf.gather(problem.y_train, batch))

@@ -113,3 +113,26 @@ def test_a_download_is_opt_in_verified_and_leaves_nothing_half_written(tmp_path,
     path.write_bytes(b"damaged")
     with pytest.raises(OSError, match="damaged"):
         problems._fetch(origin, "file.bin", good, download=False)
+
+
+def test_zipf_has_classes_as_unequal_as_words():
+    problem = problems.load("zipf", classes=50)
+    counts = np.bincount(problem.y_train, minlength=50) / len(problem.y_train)
+    share = 1 / np.arange(1, 51)
+    np.testing.assert_allclose(counts, share / share.sum(), atol=0.01)
+    assert problem.steps_per_epoch * problem.epochs * problem.batch_size <= len(problem.x_train)
+
+
+def test_wilson_separates_the_two_solutions_as_its_paper_proves():
+    problem = problems.load("wilson")
+    x, y = problem.x_train.astype(float), problem.y_train[:, 0].astype(float)
+    x_val, y_val = problem.x_val.astype(float), problem.y_val[:, 0]
+    # What gradient descent finds: the solution of least norm. Every unseen label is right.
+    least_norm = np.linalg.lstsq(x, y, rcond=None)[0]
+    np.testing.assert_array_equal(np.sign(x_val @ least_norm), y_val)
+    # What adaptive methods find: proportional to sign(X'y). It fits, and answers +1 to all unseen.
+    equalised = np.sign(x.T @ y)
+    np.testing.assert_array_equal(np.sign(x @ equalised), y)
+    assert (np.sign(x_val @ equalised) == 1).all() and (y_val == -1).mean() > 0.3
+    # The unseen samples' own coordinates were never touched.
+    assert not (np.abs(x[:, 3:]).sum(0) * np.abs(x_val[:, 3:]).sum(0)).any()
