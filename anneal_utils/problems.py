@@ -307,19 +307,19 @@ def zipf(classes: int = 200, size: int = 40, spread: float = 0.4) -> Problem:
 def wilson(samples: int = 200, majority: float = 0.6) -> Problem:
     """The separable problem on which adaptive methods fail on unseen data (Wilson et al. 2017).
 
-    Labels are +1 with probability ``majority``, else -1. Coordinate 1 is the label, 2 and 3 are
-    always 1, and every sample has coordinates of its own: one is 1 if its label is +1, five are
-    if it is -1. Least squares from zero, batches of 20, 40 epochs of ``samples`` / 20 steps. Held
-    out: ``samples`` more of the kind, whose own coordinates no gradient has touched. A plain
-    gradient method finds the label's coordinate; a method that equalises coordinates answers +1
-    for everything (arXiv:1705.08292, section 3.3). The sign of the output is the answer.
+    The share ``majority`` of the labels is +1, the others are -1. Coordinate 1 is the label, 2
+    and 3 are always 1, and every sample has coordinates of its own: one is 1 if its label is +1,
+    five are if it is -1. Least squares from zero, batches of 20, 40 epochs of ``samples`` / 20
+    steps. Held out: ``samples`` more of the kind, whose own coordinates no gradient has touched.
+    A plain gradient method finds the label's coordinate; a method that equalises coordinates
+    answers +1 for everything (arXiv:1705.08292, section 3.3). The output's sign is the answer.
     """
     samples = _checks.count("samples", samples, low=20)
     majority = _checks.number("majority", majority, low=0.5, high=1)
     rng = np.random.default_rng(DATA_SEED)
 
     def draw(first):
-        y = np.where(rng.uniform(size=samples) < majority, 1.0, -1.0)
+        y = np.where(rng.permutation(samples) < round(majority * samples), 1.0, -1.0)
         x = np.zeros((samples, 3 + 10 * samples), "float32")
         x[:, 0], x[:, 1:3] = y, 1
         for row in range(samples):
