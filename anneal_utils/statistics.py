@@ -4,6 +4,7 @@ Every number that a notebook reports is an :class:`Effect`: an estimate with its
 count. Taught in notebook 01.
 """
 
+import itertools
 import warnings
 from dataclasses import dataclass
 
@@ -196,3 +197,126 @@ def band(
     )
     table = table.set_axis(["low", "middle", "high"], axis=1)
     return table.assign(lost=groups["lost"].mean()).reset_index()
+
+
+# ------------------------------------------------------------------- many methods, many problems
+
+
+def interquartile_mean(values) -> float:
+    """Mean of the middle half: one lost run neither decides it nor vanishes (Agarwal et al. 2021).
+
+    ``scipy.stats.trim_mean`` with a quarter cut from each end (whole values: n // 4).
+    """
+    return float(stats.trim_mean(_finite("values", values), 0.25))
+
+
+def _cube(argument: str, values) -> np.ndarray:
+    values = np.asarray(values, float)
+    if values.ndim != 3 or min(values.shape, default=0) < 1 or not np.isfinite(values).all():
+        _checks.fail(
+            argument,
+            f"shape {values.shape}",
+            "must be finite numbers [problems, methods, seeds], all three at least 1",
+        )
+    return values
+
+
+def mean_ranks(values, level: float = 0.95, draws: int = 2000) -> list[Effect]:
+    """Mean rank of each method over problems (1 is best), from losses [problems, methods, seeds].
+
+    Methods are ranked on each problem by their mean over seeds; ties share their mean rank. The
+    interval resamples the seeds of each problem, the same for all methods, since runs are paired.
+    The problems are taken as they are: it says nothing about problems that are not here.
+    """
+    values = _cube("values", values)
+    many, _, n = values.shape
+    rng = np.random.default_rng(0)
+
+    def ranks(seeds):
+        means = np.stack([values[i][:, seeds[i]].mean(axis=1) for i in range(many)])
+        return stats.rankdata(means, axis=1).mean(axis=0)
+
+    estimate = ranks(np.tile(np.arange(n), (many, 1)))
+    sample = np.stack([ranks(rng.integers(n, size=(many, n))) for _ in range(draws)])
+    low, high = np.quantile(sample, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return [
+        Effect(float(e), float(a), float(b), n, level)
+        for e, a, b in zip(estimate, low, high, strict=True)
+    ]
+
+
+def improvement(first, second, level: float = 0.95, draws: int = 2000) -> Effect:
+    """P(a run of ``first`` ends below a run of ``second``), mean over problems; ties count half.
+
+    Losses [problems, seeds]. The interval resamples seeds within each problem, the two methods
+    apart (Agarwal et al. 2021). For one problem and paired seeds see :func:`chance_below`.
+    """
+    first, second = _cube("first", [first])[0], _cube("second", [second])[0]
+    if len(first) != len(second):
+        _checks.fail("second", f"{len(second)} problems", f"must be {len(first)}, as first")
+    wins = (first[:, :, None] < second[:, None]) + 0.5 * (first[:, :, None] == second[:, None])
+    many, n, m = wins.shape
+    rng, rows = np.random.default_rng(0), np.arange(many)[:, None, None]
+    sample = [
+        wins[
+            rows,
+            rng.integers(n, size=(many, n))[:, :, None],
+            rng.integers(m, size=(many, m))[:, None],
+        ].mean()
+        for _ in range(draws)
+    ]
+    low, high = np.quantile(sample, [(1 - level) / 2, (1 + level) / 2])
+    return Effect(float(wins.mean()), float(low), float(high), n, level)
+
+
+def performance_profile(ratios, at) -> np.ndarray:
+    """Share of problems on which each method is within a factor of the best, [methods, len(at)].
+
+    ``ratios`` [problems, methods]: a method's loss (or steps to a target) over the best method's
+    on that problem, so >= 1; infinity for a miss. ``at``: the factors (Dolan & Moré 2002).
+    """
+    ratios = np.asarray(ratios, float)
+    if ratios.ndim != 2 or not ratios.size or not (ratios >= 1).all():
+        _checks.fail("ratios", f"shape {ratios.shape}", "must be [problems, methods], all >= 1")
+    return (ratios[:, :, None] <= np.asarray(at, float)).mean(axis=0)
+
+
+def expected_best(values) -> np.ndarray:
+    """Expected lowest loss of k trials drawn without replacement, for k = 1 .. n (Dodge 2019).
+
+    The i-th lowest of n (from 0) is the lowest of k with probability C(n-1-i, k-1) / C(n, k).
+    """
+    from scipy.special import comb
+
+    values = np.sort(np.asarray(values, float))
+    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+        _checks.fail("values", f"shape {values.shape}", "must be finite numbers, at least one")
+    n = len(values)
+    i, k = np.arange(n), np.arange(1, n + 1)[:, None]
+    return (comb(n - 1 - i, k - 1) / comb(n, k)) @ values
+
+
+def robustness_width(peaks, values, factor: float = 1.2) -> float:
+    """Decades of peaks around the best one whose loss is at most ``factor`` times the best loss.
+
+    The curve is read as straight lines over the logarithm of the peak. Where it stays below up
+    to an edge of the grid the width is what was measured, so a lower bound.
+    """
+    peaks, values = np.asarray(peaks, float), _finite("values", values)
+    if peaks.shape != values.shape or not (peaks > 0).all() or len(set(peaks)) < len(peaks):
+        _checks.fail("peaks", f"shape {peaks.shape}", "must be > 0, distinct, one for each value")
+    factor = _checks.number("factor", factor, low=1)
+    order = np.argsort(peaks)
+    x, y = np.log10(peaks[order]), values[order]
+    best = int(y.argmin())
+    bound = y[best] * factor if y[best] > 0 else y[best]
+    ends = []
+    for side in (range(best, -1, -1), range(best, len(y))):
+        end = x[best]
+        for inner, outer in itertools.pairwise(side):
+            if y[outer] > bound:
+                end = x[inner] + (x[outer] - x[inner]) * (bound - y[inner]) / (y[outer] - y[inner])
+                break
+            end = x[outer]
+        ends.append(end)
+    return float(ends[1] - ends[0])

@@ -1,0 +1,1270 @@
+"""Every schedule against every other, under one protocol, on one machine or on a cluster.
+
+A *method* is an optimizer with a schedule (and its knobs); it competes on a problem at a horizon.
+The protocol gives every method the same number of trials: a logarithmic grid of peaks, around a
+centre that one coarse scan finds for all methods of the same problem, optimizer and horizon, and
+extended past an edge until the best peak lies inside. Tuning seeds and report seeds are disjoint;
+the tuned peak alone is run again on the report seeds, the same for all methods; a diverged run
+counts as ``problem.chance_loss`` and as a failure. Sources: Choi et al. 2019 (search spaces),
+Schneider et al. 2019 (sensitivity), Schmidt et al. 2021 (equal budgets). Taught in notebook 07.
+
+Runs are computed in chunks: in this process, over processes, or on a Dask cluster, with the same
+bits. Finished chunks are kept in a cache, so an interrupted run goes on where it was.
+
+    python -m anneal_utils.benchmark run --profile quick
+    python -m anneal_utils.benchmark show
+"""
+
+import argparse
+import contextlib
+import datetime
+import errno
+import functools
+import hashlib
+import importlib.metadata
+import inspect
+import itertools
+import json
+import os
+import platform
+import sys
+import threading
+import time
+import types
+from collections import deque
+from collections.abc import Iterable, Mapping
+from concurrent import futures
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from anneal_utils import _checks, headless, optimizers, problems, schedules, statistics, training
+
+import keras
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm.auto import tqdm
+
+FORMAT = 1  # of the results; another number is another meaning of the tables
+CACHE = problems.CACHE / "benchmark"
+OUT = Path("build") / "benchmark"
+DOWNLOADS = ("fashion_mnist", "cifar10")
+TUNING = 9000  # tuning seeds start here, report seeds at 0
+RUNS_PER_TASK = 96  # what a kill can lose, and what is worth a trip to another process
+METHOD = ["problem", "optimizer", "schedule", "horizon"]
+
+
+class Stopped(RuntimeError):
+    """The benchmark could not go on; what was finished is kept. One sentence says why."""
+
+
+# --------------------------------------------------------------------------- protocol, methods
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is the same for every method.
+
+    ``budget``: trials of a method, all its knobs included. ``tuning_seeds``: runs of a trial.
+    ``seeds``: report runs. ``ratio``: between neighbouring peaks. ``extensions``: trials that may
+    be added past an edge of the grid. The scan: ``scan_points`` peaks at ``scan_ratio`` around the
+    optimizer's usual rate, with the schedule ``scan_schedule``, once for all methods.
+    """
+
+    budget: int = 7
+    tuning_seeds: int = 3
+    seeds: int = 20
+    ratio: float = 2.0
+    extensions: int = 8
+    scan_schedule: str = "linear"
+    scan_points: int = 11
+    scan_ratio: float = 4.0
+
+    def __post_init__(self):
+        """Check the numbers."""
+        _checks.count("budget", self.budget, low=3)  # an interior optimum has two neighbours
+        _checks.count("tuning_seeds", self.tuning_seeds)
+        if _checks.count("seeds", self.seeds, low=2) > TUNING:
+            _checks.fail("seeds", self.seeds, f"must be <= {TUNING}, where the tuning seeds start")
+        for name in ("ratio", "scan_ratio"):
+            _checks.number(name, getattr(self, name), low=1, open_low=True)
+        _checks.count("extensions", self.extensions, low=0)
+        _checks.count("scan_points", self.scan_points)
+
+    def tuning(self) -> list[int]:
+        """Seeds of the trials."""
+        return list(range(TUNING, TUNING + self.tuning_seeds))
+
+
+_optimizers: dict[str, tuple] = {}
+
+
+def register_optimizer(name: str, make, *, centre: float) -> None:
+    """Add an optimizer: a Keras name or class, or a function of the rate; ``centre``: of the scan.
+
+    ``ValueError`` if the name is taken.
+    """
+    if name in _optimizers:
+        _checks.fail("name", name, "is taken; choose another name")
+    training._optimizer_maker(make)  # refuses what training can not use
+    _optimizers[name] = (make, _checks.positive("centre", centre))
+
+
+def _momentum(rate=0.01):
+    return keras.optimizers.SGD(rate, momentum=0.9)
+
+
+register_optimizer("sgd", keras.optimizers.SGD, centre=0.1)
+register_optimizer("momentum", _momentum, centre=0.01)
+register_optimizer("adam", keras.optimizers.Adam, centre=0.001)
+_own_optimizers, _own_problems = set(_optimizers), set(problems.names())
+
+PROFILES = {
+    "quick": dict(
+        problems=["article", "digits"],
+        schedules=["constant", "step", "cosine", "linear", "triangular", "one_cycle"],
+        optimizers=["sgd"],
+        horizons=[1.0],
+        budget=5,
+        tuning_seeds=2,
+        seeds=10,
+    ),
+    "full": dict(
+        problems=None,
+        schedules=None,
+        optimizers=["sgd", "momentum", "adam"],
+        horizons=[1.0],
+        # The anytime question: four horizons, one optimizer.
+        extra_horizons={"momentum": [0.25, 0.5, 2.0]},
+        budget=7,
+        tuning_seeds=3,
+        seeds=20,
+    ),
+}
+
+
+def default_problems() -> list[str]:
+    """Every problem that needs no download."""
+    return [name for name in problems.names() if name not in DOWNLOADS]
+
+
+def optimizer_names() -> list[str]:
+    """Names that ``run`` knows as optimizers."""
+    return list(_optimizers)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Runs that are computed, kept and read as one: a recipe, its peaks, its seeds."""
+
+    problem: str
+    optimizer: str
+    epochs: int
+    schedule: str
+    knobs: tuple  # sorted pairs; "warmup" is one of them
+    peaks: tuple
+    seeds: tuple
+
+    def __len__(self):
+        return len(self.peaks) * len(self.seeds)
+
+    def runs(self, label: str) -> list[training.Run]:
+        """The runs, as ``training.grid`` makes them."""
+        knobs = dict(self.knobs)
+        warmup = knobs.pop("warmup", 0.0)
+        return training.grid(
+            {label: (self.schedule, knobs)},
+            self.peaks,
+            self.seeds,
+            {self.optimizer: _optimizers[self.optimizer][0]},
+            epochs=self.epochs,
+            warmup=warmup,
+        )
+
+
+def _value(text: str):
+    """``text`` as a number where it is one."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def parse(text: str) -> tuple[str, list[tuple]]:
+    """``name:knob=value,value:knob=value`` as (name, every combination of knobs as sorted pairs).
+
+    ``cosine`` has one variant, ``cosine:warmup=0,0.1`` two, which share the method's budget.
+    """
+    name, *parts = str(text).split(":")
+    choices = []
+    for part in parts:
+        knob, equals, values = part.partition("=")
+        if not (knob and equals and values):
+            _checks.fail("knob", part, "must be written knob=value, or knob=value,value")
+        choices.append([(knob, _value(value)) for value in values.split(",")])
+    return name, [tuple(sorted(combination)) for combination in itertools.product(*choices)]
+
+
+def _problem(text: str) -> problems.Problem:
+    """The problem written ``name`` or ``name:knob=value``."""
+    name, variants = parse(text)
+    _checks.choice("problem", name, problems.names())
+    if len(variants) > 1:
+        _checks.fail("problem", text, "must give one value to each knob")
+    return problems.load(name, **dict(variants[0]))
+
+
+def _methods(given: Iterable[str]) -> dict[str, tuple[str, list[tuple]]]:
+    """Schedules as ``{label: (name, variants)}``, checked."""
+    methods = {}
+    for text in given:
+        name, variants = parse(text)
+        _checks.choice("schedule", name, schedules.names())
+        for variant in variants:
+            knobs = dict(variant)
+            warmup = knobs.pop("warmup", 0.0)
+            schedules.build(name, 1.0, 1000, warmup=warmup, **knobs)  # refuses an unknown knob
+        methods[str(text)] = (name, variants)
+    return methods
+
+
+# ------------------------------------------------------------------------ one group of methods
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The methods that share a problem, an optimizer and a horizon, and so a compiled program."""
+
+    problem: str
+    optimizer: str
+    horizon: float
+    epochs: int
+
+
+def _centred(centre: float, ratio: float, points: int) -> list[float]:
+    return [centre * ratio ** (k - (points - 1) // 2) for k in range(points)]
+
+
+def _protocol(group: _Group, methods: Mapping, protocol: Protocol):
+    """The protocol for one group, as a generator: yields chunks, is sent their tables.
+
+    Returns (rows of trials, frames of report). Every round asks for all its chunks at once.
+    """
+
+    def chunk(name, knobs, peaks, seeds):
+        return Chunk(
+            group.problem, group.optimizer, group.epochs, name, knobs, tuple(peaks), tuple(seeds)
+        )
+
+    where = asdict(group)
+    trials = []
+
+    def note(label, knobs, kind, table):
+        text = json.dumps(dict(knobs))
+        means = table.groupby("peak")[["value", "lost"]].agg(
+            value=("value", "mean"), failures=("lost", "sum")
+        )
+        for peak, value, failures in means.itertuples():
+            trials.append(
+                {**where, "schedule": label, "knobs": text, "kind": kind, "peak": peak}
+                | {"value": value, "failures": int(failures), "runs": len(protocol.tuning())}
+            )
+        return means["value"].to_dict()
+
+    # The centre: one scan, one schedule, whatever the methods are.
+    start = _optimizers[group.optimizer][1]
+    peaks = _centred(start, protocol.scan_ratio, protocol.scan_points)
+    (table,) = yield [chunk(protocol.scan_schedule, (), peaks, protocol.tuning())]
+    scan = note(protocol.scan_schedule, (), "scan", table)
+    centre = min(scan, key=scan.get)
+
+    # The grid: the budget is split over the variants of a method.
+    tried: dict[str, dict[tuple, dict[float, float]]] = {}
+    wanted = []
+    for label, (name, variants) in methods.items():
+        for knobs, part in zip(
+            variants, np.array_split(range(protocol.budget), len(variants)), strict=True
+        ):
+            if len(part) < 3:
+                _checks.fail(
+                    "budget",
+                    protocol.budget,
+                    f"must be >= {3 * len(variants)}, three peaks for each variant of {label!r}",
+                )
+            wanted.append((label, name, knobs, _centred(centre, protocol.ratio, len(part))))
+    kind, added = "grid", dict.fromkeys(methods, 0)
+    while wanted:
+        tables = yield [chunk(n, knobs, at, protocol.tuning()) for _, n, knobs, at in wanted]
+        for (label, _, knobs, _), table in zip(wanted, tables, strict=True):
+            tried.setdefault(label, {}).setdefault(knobs, {}).update(
+                note(label, knobs, kind, table)
+            )
+        # The extension: one peak past the edge on which a method's best trial lies.
+        kind, wanted = "extension", []
+        for label, (name, _) in methods.items():
+            knobs, peak = _best(tried[label])
+            beyond = _beyond(tried[label][knobs], peak, protocol.ratio)
+            if beyond is not None and added[label] < protocol.extensions:
+                added[label] += 1
+                wanted.append((label, name, knobs, [beyond]))
+
+    # The report: the tuned peak, fresh seeds.
+    best = {label: _best(tried[label]) for label in methods}
+    tables = yield [
+        chunk(methods[label][0], knobs, [peak], range(protocol.seeds))
+        for label, (knobs, peak) in best.items()
+    ]
+    reports = [
+        table.assign(
+            **where,
+            schedule=label,
+            knobs=json.dumps(dict(knobs)),
+            trials=sum(map(len, tried[label].values())),
+            interior=_beyond(tried[label][knobs], peak, protocol.ratio) is None,
+        )
+        for (label, (knobs, peak)), table in zip(best.items(), tables, strict=True)
+    ]
+    return trials, reports
+
+
+def _best(tried: Mapping) -> tuple[tuple, float]:
+    """The (knobs, peak) of the lowest value; the first of equals."""
+    cells = {(knobs, peak): v for knobs, row in tried.items() for peak, v in row.items()}
+    return min(cells, key=cells.get)
+
+
+def _beyond(row: Mapping[float, float], peak: float, ratio: float) -> float | None:
+    """The next peak past the edge on which ``peak`` lies, or None where it is interior."""
+    if peak == min(row):
+        return peak / ratio
+    return peak * ratio if peak == max(row) else None
+
+
+# ------------------------------------------------------------------------------------- plugins
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A user's file that registers schedules, problems or optimizers; workers get its text."""
+
+    name: str
+    source: str
+
+    @classmethod
+    def read(cls, path) -> "Plugin":
+        """The file at ``path``; ``ValueError`` where it can not be read."""
+        try:
+            return cls(Path(path).name, Path(path).read_text())
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "is not a text file"
+            raise ValueError(f"plugin = {str(path)!r}: {reason}.") from error
+
+
+_loaded: dict[str, tuple[str, tuple]] = {}  # file name: its source, what it added
+_loading = threading.Lock()  # a Dask worker may have several threads
+
+
+def _load_plugin(plugin: Plugin) -> None:
+    """Run the plugin once in this process; a changed text of the same name replaces it."""
+    registries = (schedules._catalogue, problems._makers, _optimizers)
+    with _loading:
+        source, added = _loaded.pop(plugin.name, (None, ()))
+        if source != plugin.source:
+            for registry, name in added:
+                registries[registry].pop(name, None)
+            added = _execute(plugin, registries)
+        _loaded[plugin.name] = (plugin.source, added)
+
+
+def _execute(plugin: Plugin, registries) -> tuple:
+    """Run the text; what it added, as (number of the registry, name). All or nothing."""
+    before = [set(registry) for registry in registries]
+    module = types.ModuleType(f"anneal_plugin_{Path(plugin.name).stem}")
+    sys.modules[module.__name__] = module  # so that its classes can be pickled and serialised
+    try:
+        exec(compile(plugin.source, plugin.name, "exec"), module.__dict__)
+        error = None
+    except Exception as caught:
+        error = caught
+    added = [(i, name) for i, now in enumerate(registries) for name in set(now) - before[i]]
+    if error is not None:
+        for i, name in added:
+            del registries[i][name]
+        raise ValueError(f"plugin = {plugin.name!r}: {type(error).__name__}: {error}") from error
+    return tuple(added)
+
+
+# ---------------------------------------------------------------------------- tasks and workers
+
+
+def _read_sources() -> str:
+    """Digest of everything in the package that decides a run's numbers."""
+    digest = hashlib.sha256()
+    for module in (schedules, problems, optimizers, training, statistics):
+        digest.update(Path(module.__file__).read_bytes())
+    for package in ("keras", "tensorflow", "numpy"):
+        digest.update(f"{package} {_version(package)};".encode())
+    digest.update(platform.machine().encode())
+    return digest.hexdigest()
+
+
+@functools.cache
+def _version(package: str) -> str:
+    names = [package, "tensorflow-cpu"] if package == "tensorflow" else [package]
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return "unknown"
+
+
+_CODE = _read_sources()  # at import, so that it belongs to the code that runs
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a worker gets: chunks of one group, and what must be the same on both sides."""
+
+    chunks: tuple
+    mode: str
+    threads: int | None
+    plugins: tuple
+    code: str
+
+
+def _compute(task: _Task) -> list[pd.DataFrame]:
+    """One small table per chunk: a row per run, in the order of ``Chunk.runs``."""
+    if task.code != _CODE:
+        raise Stopped(
+            "A worker has another version of anneal_utils, Keras, TensorFlow or NumPy than this "
+            "process: install the same on both and start again."
+        )
+    for plugin in task.plugins:
+        _load_plugin(plugin)
+    problem = _problem(task.chunks[0].problem)
+    runs = [run for i, chunk in enumerate(task.chunks) for run in chunk.runs(str(i))]
+    threads = task.threads
+    with contextlib.suppress(ImportError, ValueError):  # not a Dask worker
+        from distributed import get_worker
+
+        threads = get_worker().state.nthreads
+    frame = training.train(problem, runs, mode=task.mode, threads=threads, progress=False)
+    ends = statistics.final(frame, penalty=problem.chance_loss)
+    ends["diverged_step"] = ends["diverged_step"].astype("float").fillna(-1)
+    groups = dict(iter(ends[[*_COLUMNS, "schedule"]].astype(_COLUMNS).groupby("schedule")))
+    return [groups[str(i)][list(_COLUMNS)].reset_index(drop=True) for i in range(len(task.chunks))]
+
+
+_COLUMNS = {
+    "peak": "float64",
+    "seed": "int64",
+    "train_loss": "float64",
+    "val_loss": "float64",
+    "val_accuracy": "float64",
+    "value": "float64",
+    "lost": "bool",
+    "diverged_step": "int64",
+}
+
+
+class _Inline:
+    """An executor that computes in this process, at once."""
+
+    def submit(self, function, task):
+        future = futures.Future()
+        try:
+            future.set_result(function(task))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@contextlib.contextmanager
+def _executor(jobs: int, dask: str | None):
+    """(executor, tasks in flight, threads of a task, its description)."""
+    if dask is not None:
+        with _dask(dask) as (executor, width):
+            yield executor, width, 1, "Dask"
+    elif jobs > 1:
+        from joblib.externals.loky import get_reusable_executor
+
+        # One program per process; XLA's own pool stays at its default size in each.
+        executor = get_reusable_executor(max_workers=jobs, timeout=60)
+        try:
+            yield executor, 2 * jobs, 1, f"{jobs} processes"
+        except BaseException:
+            executor.shutdown(wait=False, kill_workers=True)
+            raise
+    else:
+        yield _Inline(), 1, None, "this process"
+
+
+@contextlib.contextmanager
+def _dask(address: str):
+    try:
+        import distributed
+    except ImportError:
+        raise Stopped(
+            "--dask needs the package distributed: pip install 'anneal-utils[cluster]'."
+        ) from None
+    import logging
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    try:
+        client = distributed.Client(address, timeout=5, set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise Stopped(f"No Dask scheduler answers at {address}: start one, or drop it.") from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=30)
+        except TimeoutError as error:
+            raise Stopped(f"The Dask scheduler at {address} has no worker.") from error
+        # Not pure: a task that was computed before is in the cache, not on the cluster.
+        executor = client.get_executor(pure=False, retries=2)
+        yield executor, 2 * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+
+
+# --------------------------------------------------------------------------------------- cache
+
+
+def _digest(table: pd.DataFrame) -> str:
+    """SHA-256 of the content, whatever the parquet writer makes of it."""
+    digest = hashlib.sha256()
+    for column in table:
+        values = table[column]
+        digest.update(f"{column}:{len(values)};".encode())
+        if values.dtype.kind in "biuf":
+            digest.update(np.ascontiguousarray(values.to_numpy()).astype("<f8").tobytes())
+        else:
+            digest.update("\0".join(map(str, values)).encode())
+    return digest.hexdigest()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """``content`` at ``path``, all of it or nothing, even if the power goes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.parent / f".{path.name}.{os.getpid()}.{time.monotonic_ns()}.part"
+    try:
+        with open(partial, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _parquet(table: pd.DataFrame, **notes: str) -> bytes:
+    """``table`` as parquet, with the digest of its content (and ``notes``) inside."""
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    own = {"sha256": _digest(table), **notes}
+    arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), **own})
+    sink = pa.BufferOutputStream()
+    pq.write_table(arrow, sink, compression="zstd")
+    return sink.getvalue().to_pybytes()
+
+
+def _unparquet(content: bytes, **notes: str) -> pd.DataFrame:
+    """The table; ``ValueError`` where it is not what ``_parquet`` wrote."""
+    try:
+        arrow = pq.read_table(pa.BufferReader(content))
+        table = arrow.to_pandas()
+        said = arrow.schema.metadata or {}
+    except Exception as error:  # Arrow raises many kinds, up to UnicodeDecodeError
+        raise ValueError("is not a parquet file") from error
+    own = {"sha256": _digest(table), **notes}
+    if any(said.get(name.encode()) != value.encode() for name, value in own.items()):
+        raise ValueError("does not hold what was written")
+    return table
+
+
+class Cache:
+    """Finished chunks as files ``<key>.parquet`` in one folder; safe for several processes."""
+
+    def __init__(self, folder, mode: str, plugins: Iterable[Plugin] = ()):
+        """``folder`` is made when the first chunk is written."""
+        self.folder, self.mode, self.plugins = Path(folder), mode, tuple(plugins)
+        self._known: dict[tuple, object] = {}  # what problems and optimizers are, once each
+        for old in self.folder.glob(".*.part"):  # of a process that was killed while writing
+            with contextlib.suppress(OSError):
+                if time.time() - old.stat().st_mtime > 3600:
+                    old.unlink()
+
+    def path(self, chunk: Chunk) -> Path:
+        """Where the chunk is kept: the name is the hash of everything that determines it."""
+        what = asdict(chunk) | {"peaks": [peak.hex() for peak in chunk.peaks]}
+        name = parse(chunk.problem)[0]
+        foreign = chunk.optimizer not in _own_optimizers or name not in _own_problems
+        what["problem"] = [chunk.problem, self._once(_problem_digest, chunk.problem)]
+        what["optimizer"] = [chunk.optimizer, self._once(_optimizer_digest, chunk.optimizer)]
+        if schedules._catalogue[chunk.schedule] is not schedules._own.get(chunk.schedule):
+            # A user's schedule is what it does: its rates, step by step.
+            problem, rates = _problem(chunk.problem), hashlib.sha256()
+            for run in chunk.runs("user")[:: len(chunk.seeds)]:
+                rates.update(training.rates(problem, run).tobytes())
+            what["rates"] = rates.hexdigest()
+        if foreign:
+            what["source"] = [[p.name, p.source] for p in self.plugins] or [
+                _source(_optimizers[chunk.optimizer][0]),
+                _source(problems._makers[name]),
+            ]
+        what |= {"code": _CODE, "mode": self.mode, "format": FORMAT}
+        text = json.dumps(what, sort_keys=True, default=str)
+        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:40]}.parquet"
+
+    def _once(self, digest, name: str):
+        if (digest, name) not in self._known:
+            self._known[digest, name] = digest(name)
+        return self._known[digest, name]
+
+    def read(self, chunk: Chunk) -> pd.DataFrame | None:
+        """The chunk's table, or None: not there, or damaged, which is said."""
+        path = self.path(chunk)
+        try:
+            table = _unparquet(path.read_bytes(), key=path.stem)
+            if list(table) != list(_COLUMNS) or len(table) != len(chunk):
+                raise ValueError("does not hold what was written")
+        except FileNotFoundError:
+            return None
+        except (ValueError, OSError) as error:
+            print(f"{path.name} in the cache {error}: it is computed again.", file=sys.stderr)
+            return None
+        return table
+
+    def write(self, chunk: Chunk, table: pd.DataFrame) -> None:
+        """Keep the chunk's table."""
+        path = self.path(chunk)
+        _write(path, _parquet(table, key=path.stem))
+
+
+def _source(function) -> str:
+    with contextlib.suppress(OSError, TypeError):
+        return inspect.getsource(function)
+    return getattr(function, "__qualname__", str(function))
+
+
+def _optimizer_digest(name: str) -> str:
+    make = training._optimizer_maker(_optimizers[name][0])
+    return f"{make.__qualname__} {make(0.1).get_config()}"
+
+
+def _problem_digest(text: str) -> str:
+    """Digest of the arrays, the sizes, the model's configuration and its weights for seed 0."""
+    problem, digest = _problem(text), hashlib.sha256()
+    for array in (problem.x_train, problem.y_train, problem.x_val, problem.y_val):
+        digest.update(f"{array.shape} {array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    loss = problem.loss
+    named = loss if isinstance(loss, str) else getattr(loss, "__qualname__", type(loss).__name__)
+    sizes = (problem.batch_size, problem.steps_per_epoch, problem.sampling, problem.chance_loss)
+    digest.update(f"{named} {sizes} {problem.metrics}".encode())
+    layers = training._build(problem, 0).layers
+    # Names count the models that this process has made before, so they are left out.
+    digest.update(repr([{**layer.get_config(), "name": ""} for layer in layers]).encode())
+    for weight in training._initial(problem, 0):
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()
+
+
+# -------------------------------------------------------------------------------------- driver
+
+
+class _Driver:
+    """Feeds the protocols of all groups to the executor, a few groups at a time."""
+
+    def __init__(self, executor, width, threads, cache, bar):
+        self.executor, self.width, self.threads = executor, width, threads
+        self.cache, self.bar = cache, bar
+        self.tasks: deque = deque()
+        self.flying: dict = {}
+        self.computed = self.reused = 0
+
+    def run(self, protocols: Iterable) -> list:
+        """What every protocol returns, in their order."""
+        waiting = deque(enumerate(protocols))
+        self.results: list = [None] * len(waiting)
+        while waiting or self.tasks or self.flying:
+            # The next group starts only when there is too little to do: in this process one
+            # after the other, so that its program is compiled once and then left.
+            while waiting and len(self.tasks) + len(self.flying) < max(1, self.width // 2):
+                index, protocol = waiting.popleft()
+                self._advance(index, protocol, None)
+            while self.tasks and len(self.flying) < self.width:
+                task, order = self.tasks.popleft()
+                self.flying[self.executor.submit(_compute, task)] = (task, order)
+            if self.flying:
+                self._collect()
+        return self.results
+
+    def _advance(self, index, protocol, tables) -> None:
+        """Send a protocol its tables; read or plan what it asks for next."""
+        while True:
+            try:
+                chunks = protocol.send(tables)
+            except StopIteration as end:
+                self.results[index] = end.value
+                return
+            tables = [self.cache.read(chunk) for chunk in chunks]
+            found = sum(len(c) for c, t in zip(chunks, tables, strict=True) if t is not None)
+            self.reused += found
+            missing = [i for i, table in enumerate(tables) if table is None]
+            self.bar.update(found)
+            if missing:
+                break
+        order = {"index": index, "protocol": protocol, "tables": tables, "left": len(missing)}
+        for part in _split(missing, [len(chunk) for chunk in chunks]):
+            task = _Task(
+                tuple(chunks[i] for i in part),
+                self.cache.mode,
+                self.threads,
+                self.cache.plugins,
+                _CODE,
+            )
+            self.tasks.append((task, (order, part)))
+
+    def _collect(self) -> None:
+        done, _ = futures.wait(self.flying, return_when=futures.FIRST_COMPLETED)
+        for future in done:
+            task, (order, part) = self.flying.pop(future)
+            try:
+                tables = future.result()
+            except (ValueError, Stopped, OSError):
+                raise
+            except (Exception, futures.CancelledError) as error:
+                if isinstance(self.executor, _Inline):
+                    raise
+                reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
+                raise Stopped(
+                    f"A worker was lost ({reason}): what was finished is kept, start again."
+                ) from error
+            for i, chunk, table in zip(part, task.chunks, tables, strict=True):
+                self.cache.write(chunk, table)
+                order["tables"][i] = table
+                self.computed += len(chunk)
+                self.bar.update(len(chunk))
+            order["left"] -= len(part)
+            if not order["left"]:
+                self._advance(order["index"], order["protocol"], order["tables"])
+
+
+def _split(indices: list[int], sizes: list[int]) -> list[list[int]]:
+    """``indices`` in order, in parts of about ``RUNS_PER_TASK`` runs."""
+    parts, room = [], 0
+    for i in indices:
+        if room <= 0:
+            parts.append([])
+            room = RUNS_PER_TASK
+        parts[-1].append(i)
+        room -= sizes[i]
+    return parts
+
+
+# ------------------------------------------------------------------------------------- results
+
+
+@dataclass(frozen=True)
+class Results:
+    """``trials``: a row per tuning cell; ``report``: a row per method and seed; ``provenance``.
+
+    ``trials``: problem, optimizer, horizon (multiple of the problem's epochs), epochs, schedule,
+    knobs (JSON), kind ("scan", "grid" or "extension"), peak, value (mean over the tuning seeds of
+    the held-out loss, penalty included), failures, runs. ``report``: the same method columns, peak,
+    seed, train_loss, val_loss, val_accuracy, value (held-out loss or penalty), lost,
+    diverged_step (-1: none), trials (grid and extensions), interior.
+    """
+
+    trials: pd.DataFrame
+    report: pd.DataFrame
+    provenance: dict
+
+
+_NAMES = ("trials", "report")
+
+
+def save(results: Results, folder) -> None:
+    """Write ``trials.parquet``, ``report.parquet`` and, last, ``provenance.json``.
+
+    ``ValueError`` where the folder holds results of another version; they stay.
+    """
+    folder = Path(folder)
+    _refuse_other_version(folder)
+    digests = {name: _digest(getattr(results, name)) for name in _NAMES}
+    for name in _NAMES:
+        _write(folder / f"{name}.parquet", _parquet(getattr(results, name)))
+    text = json.dumps({**results.provenance, "sha256": digests}, indent=1) + "\n"
+    _write(folder / "provenance.json", text.encode())
+
+
+def _provenance(folder: Path) -> dict:
+    path = folder / "provenance.json"
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"out = {str(folder)!r}: holds no benchmark results.") from None
+    except (ValueError, OSError) as error:
+        raise ValueError(f"out = {str(folder)!r}: provenance.json can not be read.") from error
+    version = found.get("format") if isinstance(found, dict) else None
+    if version != FORMAT:
+        _checks.fail(
+            "out",
+            str(folder),
+            f"holds results of format {version}, this version reads format {FORMAT}; "
+            "choose another folder or run the benchmark again",
+        )
+    return found
+
+
+def _refuse_other_version(folder: Path) -> None:
+    if (folder / "provenance.json").exists():
+        _provenance(folder)
+
+
+def load(folder=OUT) -> Results:
+    """The results in ``folder``; ``ValueError`` where there are none, or not whole ones."""
+    folder = Path(folder)
+    provenance = _provenance(folder)
+    tables = {}
+    for name in _NAMES:
+        try:
+            tables[name] = _unparquet((folder / f"{name}.parquet").read_bytes())
+            if _digest(tables[name]) != provenance["sha256"][name]:
+                raise ValueError("belongs to another run")
+        except (ValueError, KeyError, OSError) as error:
+            reason = "is missing" if isinstance(error, OSError) else str(error)
+            raise ValueError(
+                f"out = {str(folder)!r}: {name}.parquet {reason}; run the benchmark again."
+            ) from error
+    return Results(**tables, provenance=provenance)
+
+
+def run(
+    problems: Iterable[str] | None = None,
+    schedules: Iterable[str] | None = None,
+    optimizers: Iterable[str] = ("sgd",),
+    *,
+    horizons: Iterable[float] = (1.0,),
+    extra_horizons: Mapping | None = None,
+    jobs: int = 1,
+    dask: str | None = None,
+    cache=CACHE,
+    plugins: Iterable = (),
+    mode: str = "auto",
+    progress: bool | None = None,
+    **protocol,
+) -> Results:
+    """Rank schedules under the protocol; finished chunks are read from ``cache``.
+
+    ``problems`` and ``schedules``: names, or texts such as ``"digits_noisy:noise=0.4"`` and
+    ``"cosine:warmup=0,0.1"`` (two variants inside one budget; see :func:`parse`); by default all.
+    ``optimizers``: of :func:`optimizer_names`. ``horizons``: multiples of each problem's epochs;
+    ``extra_horizons``: ``{optimizer: more of them}``. ``jobs``: processes (1: this one, with
+    threads); ``dask``: a scheduler's address instead. ``plugins``: files that register more.
+    ``protocol``: fields of :class:`Protocol`.
+
+    ``ValueError`` for bad input; :class:`Stopped` or ``OSError`` where it could not go on.
+    """
+    started = time.time()
+    plugins = [p if isinstance(p, Plugin) else Plugin.read(p) for p in plugins]
+    for plugin in plugins:
+        _load_plugin(plugin)
+    plan = _plan(problems, schedules, optimizers, horizons, extra_horizons, protocol)
+    groups, methods, protocol = plan
+    jobs = _checks.count("jobs", jobs)
+    _checks.choice("mode", mode, ("auto", "graph", "xla"))
+    if jobs > 1 or dask is not None:
+        _refuse_what_workers_lack(groups, methods)
+    keep = Cache(cache, mode, plugins)
+    total = len(groups) * (
+        protocol.scan_points * protocol.tuning_seeds
+        + len(methods) * (protocol.budget * protocol.tuning_seeds + protocol.seeds)
+    )
+    show = not headless() if progress is None else progress
+    with (
+        _executor(jobs, dask) as (executor, width, threads, place),
+        tqdm(total=total, disable=not show, delay=2, unit="run", smoothing=0.05) as bar,
+    ):
+        driver = _Driver(executor, width, threads, keep, bar)
+        parts = driver.run([_protocol(group, methods, protocol) for group in groups])
+        bar.total = bar.n  # the extensions are known now
+    trials = pd.DataFrame([row for rows, _ in parts for row in rows])
+    report = pd.concat([table for _, tables in parts for table in tables], ignore_index=True)
+    own = [*METHOD, "epochs", "knobs"]
+    report = report[[*own, *[column for column in report if column not in own]]]
+    provenance = {
+        "format": FORMAT,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "minutes": round((time.time() - started) / 60, 2),
+        "runs": {"computed": driver.computed, "from_cache": driver.reused},
+        "problems": list(dict.fromkeys(group.problem for group in groups)),
+        "optimizers": list(dict.fromkeys(group.optimizer for group in groups)),
+        "schedules": list(methods),
+        "horizons": sorted({group.horizon for group in groups}),
+        "protocol": asdict(protocol),
+        "seeds": {"tuning": protocol.tuning(), "report": [0, protocol.seeds - 1]},
+        "plugins": {p.name: hashlib.sha256(p.source.encode()).hexdigest() for p in plugins},
+        "versions": {"python": platform.python_version()}
+        | {name: _version(name) for name in ("keras", "tensorflow", "numpy")},
+        "code": _CODE,
+        "mode": mode,
+        "machine": {
+            "cores": training.cores(),
+            "architecture": platform.machine(),
+            "executor": place,
+        },
+    }
+    return Results(_frames(trials), _frames(report), provenance)
+
+
+def _plan(names, texts, optimizers, horizons, extra, protocol):
+    """(groups, methods, protocol), all checked before anything is computed."""
+    unknown = sorted(set(protocol) - set(Protocol.__dataclass_fields__))
+    if unknown:
+        _checks.fail(
+            "protocol", unknown[0], "must be one of " + ", ".join(Protocol.__annotations__)
+        )
+    protocol = Protocol(**protocol)
+    names = default_problems() if names is None else list(names)
+    texts = schedules.names() if texts is None else list(texts)
+    optimizers, horizons, extra = list(optimizers), list(horizons), dict(extra or {})
+    for argument, values in (
+        ("problems", names),
+        ("schedules", texts),
+        ("optimizers", optimizers),
+        ("horizons", horizons),
+    ):
+        if not values:
+            _checks.fail(argument, values, "must hold at least one")
+        if len(set(values)) < len(values):
+            _checks.fail(argument, values, "must not repeat")
+    for optimizer in [*optimizers, *extra]:
+        _checks.choice("optimizer", optimizer, _optimizers)
+    methods = _methods(texts)
+    for label, (_, variants) in methods.items():
+        if protocol.budget < 3 * len(variants):
+            _checks.fail(
+                "budget",
+                protocol.budget,
+                f"must be >= {3 * len(variants)}, three peaks for each variant of {label!r}",
+            )
+    groups = []
+    for name in names:
+        problem = _problem(name)
+        for optimizer in optimizers:
+            for horizon in sorted({*horizons, *extra.get(optimizer, ())}):
+                epochs = max(1, round(_checks.positive("horizon", horizon) * problem.epochs))
+                groups.append(_Group(name, optimizer, float(horizon), epochs))
+                steps = epochs * problem.steps_per_epoch
+                for schedule, variants in methods.values():
+                    for knobs in map(dict, variants):
+                        warmup = knobs.pop("warmup", 0.0)
+                        schedules.build(schedule, 1.0, steps, warmup=warmup, **knobs)
+    return groups, methods, protocol
+
+
+def _refuse_what_workers_lack(groups, methods) -> None:
+    """What was registered in this process alone: workers could not know it."""
+    given = {(i, name) for _, added in _loaded.values() for i, name in added}
+    for kind, names, known, own in (
+        ("schedule", {name for name, _ in methods.values()}, 0, set(schedules._own)),
+        ("problem", {parse(group.problem)[0] for group in groups}, 1, _own_problems),
+        ("optimizer", {group.optimizer for group in groups}, 2, _own_optimizers),
+    ):
+        for name in sorted(names - own):
+            if (known, name) not in given:
+                _checks.fail(
+                    kind,
+                    name,
+                    "was registered in this process alone; for other processes put it into a file "
+                    "and pass it as a plugin",
+                )
+
+
+def _frames(table: pd.DataFrame) -> pd.DataFrame:
+    """Text columns of one kind, so that a table read back is the same table."""
+    for column in table.columns:
+        if table[column].dtype.kind not in "biuf":
+            table[column] = table[column].astype("str")
+    return table.reset_index(drop=True)
+
+
+# ------------------------------------------------------------------------------------ analysis
+
+
+def cube(report: pd.DataFrame, column: str = "value") -> tuple[np.ndarray, list, list]:
+    """``report`` as (values [settings, methods, seeds], settings, schedules).
+
+    A setting is a (problem, optimizer, horizon); ``ValueError`` unless every schedule was run on
+    every one of them with the same seeds.
+    """
+    _checks.choice("column", column, report.columns)
+    keys = ["problem", "optimizer", "horizon"]
+    settings = list(report[keys].drop_duplicates().itertuples(index=False, name=None))
+    names, seeds = list(dict.fromkeys(report["schedule"])), sorted(set(report["seed"]))
+    wide = report.set_index([*keys, "schedule", "seed"])[column]
+    if len(wide) != len(settings) * len(names) * len(seeds) or not wide.index.is_unique:
+        _checks.fail("report", f"{len(wide)} rows", "must hold every method with the same seeds")
+    index = pd.MultiIndex.from_tuples(
+        [(*s, name, seed) for s in settings for name in names for seed in seeds]
+    )
+    values = wide.reindex(index).to_numpy(float)
+    return values.reshape(len(settings), len(names), len(seeds)), settings, names
+
+
+def regret(report: pd.DataFrame) -> pd.DataFrame:
+    """Normalised regret of each schedule in each setting, [settings x schedules].
+
+    (mean loss - best schedule's mean loss) / (chance - best), so 0 is the best schedule and 1 has
+    learned nothing; "chance" is the loss of the problem's untrained model.
+    """
+    values, settings, names = cube(report)
+    means = values.mean(axis=2)
+    best = means.min(axis=1, keepdims=True)
+    chance = np.array([[_problem(problem).chance_loss] for problem, *_ in settings])
+    index = pd.MultiIndex.from_tuples(settings, names=["problem", "optimizer", "horizon"])
+    return pd.DataFrame((means - best) / (chance - best), index, names)
+
+
+def ratios(report: pd.DataFrame) -> pd.DataFrame:
+    """Mean loss over the best schedule's mean loss, [settings x schedules], for a profile."""
+    values, settings, names = cube(report)
+    means = values.mean(axis=2)
+    index = pd.MultiIndex.from_tuples(settings, names=["problem", "optimizer", "horizon"])
+    return pd.DataFrame(means / means.min(axis=1, keepdims=True), index, names)
+
+
+def ranking(results: Results, **which) -> pd.DataFrame:
+    """Schedules, best first: mean rank with its interval, regret, width, failures, trials.
+
+    ``which`` selects rows, e.g. ``optimizer="sgd"``, ``horizon=1.0``, ``problem="digits"``; the
+    default horizon is 1, or the only one. ``width``: decades of peaks within 1.2 times the best
+    tuning loss, mean over settings. ``interior``: share of settings whose tuned peak is inside.
+    """
+    report, trials = select(results.report, **which), select(results.trials, **which)
+    values, _, names = cube(report)
+    lost, _, _ = cube(report, "lost")
+    ranks = statistics.mean_ranks(values)
+    means = report.groupby("schedule")
+    widths = sensitivity_widths(trials)
+    return (
+        pd.DataFrame(
+            {
+                "schedule": names,
+                "rank": [effect.estimate for effect in ranks],
+                "low": [effect.low for effect in ranks],
+                "high": [effect.high for effect in ranks],
+                "regret": [
+                    statistics.interquartile_mean(column) if len(column) > 1 else float(column[0])
+                    for column in regret(report)[names].to_numpy().T
+                ],
+                "width": [widths[name] for name in names],
+                "failures": lost.mean(axis=(0, 2)),
+                "trials": means["trials"].mean()[names].to_numpy(),
+                "interior": means["interior"].mean()[names].to_numpy(),
+            }
+        )
+        .sort_values("rank", kind="stable")
+        .reset_index(drop=True)
+    )
+
+
+def select(table: pd.DataFrame, **which) -> pd.DataFrame:
+    """The rows of ``trials`` or ``report`` that match; horizon 1 (or the only one) by default."""
+    horizons = sorted(set(table["horizon"]))
+    which.setdefault("horizon", horizons[0] if len(horizons) == 1 else 1.0)
+    for column, wanted in which.items():
+        _checks.choice("which", column, METHOD)
+        found = list(dict.fromkeys(table[column]))
+        wanted = wanted if isinstance(wanted, list | tuple) else [wanted]
+        for one in wanted:
+            _checks.choice(column, one, found)
+        table = table[table[column].isin(wanted)]
+    if table.empty:
+        _checks.fail("which", which, "must match some runs")
+    return table
+
+
+def sensitivity_widths(trials: pd.DataFrame, factor: float = 1.2) -> dict[str, float]:
+    """``statistics.robustness_width`` of the best variant of each schedule, mean over settings."""
+    trials = trials[trials["kind"] != "scan"]
+    widths: dict[str, list[float]] = {}
+    for (schedule, *_), rows in trials.groupby(["schedule", "problem", "optimizer", "horizon"]):
+        rows = rows[rows["knobs"] == rows.loc[rows["value"].idxmin(), "knobs"]]
+        width = statistics.robustness_width(rows["peak"], rows["value"], factor)
+        widths.setdefault(schedule, []).append(width)
+    return {schedule: float(np.mean(found)) for schedule, found in widths.items()}
+
+
+# ------------------------------------------------------------------------------- command line
+
+EXAMPLES = """examples:
+  python -m anneal_utils.benchmark run --profile quick
+  python -m anneal_utils.benchmark run --problem digits --schedule constant cosine:warmup=0,0.1
+  python -m anneal_utils.benchmark run --profile full --jobs 2 --out build/full
+  python -m anneal_utils.benchmark run --dask tcp://127.0.0.1:8786
+  python -m anneal_utils.benchmark run --plugin mine.py --schedule mine cosine constant
+  python -m anneal_utils.benchmark show --optimizer sgd
+An interrupted run goes on when the same command is given again.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence."""
+
+    def error(self, message):
+        self.exit(2, f"{message[0].upper()}{message[1:].rstrip('.')}.\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m anneal_utils.benchmark",
+        description=__doc__.splitlines()[0],
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    kind = dict(
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    go = commands.add_parser("run", help="compute, or go on computing, and rank", **kind)
+    go.add_argument("--profile", choices=list(PROFILES), default="quick", help="default: quick")
+    go.add_argument("--problem", nargs="+", metavar="P", help="name, or name:knob=value")
+    go.add_argument(
+        "--schedule",
+        nargs="+",
+        metavar="S",
+        help="name, or name:knob=value,value (variants share the budget)",
+    )
+    go.add_argument("--optimizer", nargs="+", metavar="O", help=", ".join(_optimizers))
+    go.add_argument("--horizon", nargs="+", type=float, metavar="H", help="times the epochs")
+    go.add_argument("--budget", type=int, help="trials of every method")
+    go.add_argument("--seeds", type=int, help="report runs of every method")
+    go.add_argument("--tuning-seeds", type=int, help="runs of every trial")
+    go.add_argument("--ratio", type=float, help="between neighbouring peaks (default 2)")
+    go.add_argument("--extensions", type=int, help="most trials past an edge (default 8)")
+    go.add_argument("--jobs", type=int, default=1, help="processes (default: this one, threads)")
+    go.add_argument("--dask", metavar="ADDRESS", help="of a running scheduler")
+    go.add_argument("--cache", type=Path, default=CACHE, help="folder of finished chunks")
+    go.add_argument("--plugin", nargs="+", default=[], help="files that register more")
+    go.add_argument("--out", type=Path, default=OUT, help="folder (default build/benchmark)")
+    names = commands.add_parser("list", help="problems, schedules, optimizers, profiles", **kind)
+    names.add_argument("--plugin", nargs="+", default=[], help="files that register more")
+    table = commands.add_parser("show", help="the ranking of finished results", **kind)
+    table.add_argument("--out", type=Path, default=OUT, help="folder (default build/benchmark)")
+    for name in ("problem", "schedule", "optimizer"):
+        table.add_argument(f"--{name}", nargs="+")
+    table.add_argument("--horizon", type=float)
+    table.add_argument("--plugin", nargs="+", default=[], help="files that register more")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code: 0, 2 for bad input or a stop, 130 for Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    try:
+        {"run": _run, "list": _list, "show": _show}[options.command](options)
+    except (ValueError, Stopped) as error:
+        print(str(error), file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            print(
+                "The disk is full: what was finished is kept; make room and start again.",
+                file=sys.stderr,
+            )
+        else:
+            print(
+                f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr
+            )
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped: the same command goes on from here.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def settings(profile: str, **given) -> dict:
+    """The arguments of :func:`run` for a profile, with those ``given`` (not None) in their place.
+
+    Named optimizers or horizons replace the profile's extra horizons too.
+    """
+    chosen = dict(PROFILES[_checks.choice("profile", profile, PROFILES)])
+    given = {name: value for name, value in given.items() if value is not None}
+    if {"optimizers", "horizons"} & set(given):
+        chosen.pop("extra_horizons", None)
+    return chosen | given
+
+
+def _run(options) -> None:
+    _refuse_other_version(options.out)
+    wanted = settings(
+        options.profile,
+        problems=options.problem,
+        schedules=options.schedule,
+        optimizers=options.optimizer,
+        horizons=options.horizon,
+        budget=options.budget,
+        seeds=options.seeds,
+        tuning_seeds=options.tuning_seeds,
+        ratio=options.ratio,
+        extensions=options.extensions,
+    )
+    results = run(
+        **wanted,
+        jobs=options.jobs,
+        dask=options.dask,
+        cache=options.cache,
+        plugins=options.plugin,
+    )
+    save(results, options.out)
+    count = results.provenance["runs"]
+    print(f"{count['computed']} runs computed, {count['from_cache']} read from the cache.")
+    _print(results)
+
+
+def _show(options) -> None:
+    for path in options.plugin:
+        _load_plugin(Plugin.read(path))
+    given = {name: getattr(options, name) for name in METHOD}
+    _print(load(options.out), **{k: v for k, v in given.items() if v is not None})
+
+
+def _print(results: Results, **which) -> None:
+    horizons = results.provenance["horizons"]
+    if "horizon" not in which and len(horizons) > 1 and 1.0 not in horizons:
+        which["horizon"] = horizons[-1]
+    table = ranking(results, **which)
+    problems_, seeds = results.provenance["problems"], results.provenance["protocol"]["seeds"]
+    chosen = which.get("problem", problems_)
+    print(f"{len(chosen)} problems, {seeds} report seeds; rank 1 is best, interval over seeds.")
+    text = {
+        "schedule": table["schedule"],
+        "rank": [
+            f"{r:.2f} [{a:.2f}, {b:.2f}]" for r, a, b in table[["rank", "low", "high"]].values
+        ],
+        "regret": table["regret"].map("{:.3f}".format),
+        "width": table["width"].map("{:.2f}".format),
+        "failures": table["failures"].map("{:.1%}".format),
+        "trials": table["trials"].map("{:.1f}".format),
+        "interior": table["interior"].map("{:.0%}".format),
+    }
+    print(pd.DataFrame(text).to_string(index=False))
+
+
+def _list(options) -> None:
+    for path in options.plugin:
+        _load_plugin(Plugin.read(path))
+    print("problems: " + ", ".join(default_problems()))
+    print("  (with a download: " + ", ".join(DOWNLOADS) + ")")
+    print("schedules: " + ", ".join(schedules.names()))
+    print("optimizers: " + ", ".join(_optimizers))
+    for name, profile in PROFILES.items():
+        shown = {k: "all" if v is None else v for k, v in profile.items()}
+        print(f"profile {name}: " + "; ".join(f"{k} {v}" for k, v in shown.items()))
+
+
+if __name__ == "__main__":
+    # Through the package, so that a plugin's `anneal_utils.benchmark` is this very module.
+    from anneal_utils.benchmark import main as _main
+
+    sys.exit(_main())
