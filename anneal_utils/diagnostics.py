@@ -69,3 +69,18 @@ def _hessian(problem: Problem, count: int):
         return tf.concat([tf.reshape(g, [-1]) for g in outer.gradient(along, variables)], 0)
 
     return model, product, sum(sizes)
+
+
+def update_ratio(before, after) -> np.ndarray:
+    """Size of an update over the size of the weights, for each array: |after - before| / |before|.
+
+    ``before`` and ``after``: weights as ``model.get_weights()`` gives them. Euclidean norms; no
+    unit. NaN for an array that is zero before, such as a new bias. ``ValueError`` for lists of
+    different shapes. Notebook 06.
+    """
+    shapes = [[np.shape(w) for w in weights] for weights in (before, after)]
+    if shapes[0] != shapes[1]:
+        _checks.fail("after", shapes[1], f"must have the shapes {shapes[0]} of before")
+    sizes = np.array([np.linalg.norm(old) for old in before])
+    moved = np.array([np.linalg.norm(new - old) for old, new in zip(before, after, strict=True)])
+    return np.divide(moved, sizes, out=np.full(len(sizes), np.nan), where=sizes > 0)

@@ -20,6 +20,7 @@ from anneal_utils import _checks
 
 import keras
 import numpy as np
+from scipy.special import entr
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -501,6 +502,108 @@ def least_squares(
 def _linear(size: int, outputs: int = 1) -> keras.Model:
     layer = keras.layers.Dense(outputs, use_bias=False, kernel_initializer="zeros")
     return keras.Sequential([keras.Input((size,)), layer])
+
+
+# ----------------------------------------------------------------------- a tiny transformer
+
+
+def markov_chain(symbols: int = 10, concentration: float = 0.1) -> np.ndarray:
+    """The source of ``characters``: P(next | last two) as float64 [symbols, symbols, symbols].
+
+    Every row is an independent draw from a Dirichlet distribution: few likely next symbols, all
+    of them possible.
+    """
+    symbols = _checks.count("symbols", symbols, low=2)
+    concentration = _checks.positive("concentration", concentration)
+    rng = np.random.default_rng(DATA_SEED)
+    return rng.dirichlet(np.full(symbols, concentration), size=(symbols, symbols))
+
+
+def entropy_rate(transitions: np.ndarray) -> float:
+    """Entropy rate, in nats per symbol, of the chain P(next | last two) = ``transitions``.
+
+    The mean cross-entropy of a predictor that knows the chain: no other is below it, on average.
+    """
+    return float((_pairs(transitions)[..., None] * entr(transitions)).sum())
+
+
+def _pairs(transitions: np.ndarray) -> np.ndarray:
+    """Stationary probabilities [symbols, symbols] of two symbols in a row."""
+    pairs = np.full(transitions.shape[:2], 1 / transitions[..., 0].size)
+    for _ in range(10_000):
+        before, pairs = pairs, np.einsum("ab,abc->bc", pairs, transitions)
+        if np.abs(pairs - before).max() < 1e-15:
+            break
+    return pairs
+
+
+def _windows(transitions: np.ndarray, count: int, length: int, rng) -> np.ndarray:
+    """``count`` independent stretches of ``length`` symbols, int32 [count, length]."""
+    symbols = len(transitions)
+    start = rng.choice(symbols**2, size=count, p=_pairs(transitions).ravel())
+    text = [start // symbols, start % symbols]
+    below = transitions.cumsum(axis=-1)[..., :-1]
+    for _ in range(length - 2):
+        place = rng.uniform(size=(count, 1))
+        text.append((place > below[text[-2], text[-1]]).sum(axis=1))
+    return np.stack(text, axis=1).astype("int32")
+
+
+class Places(keras.layers.Layer):
+    """Adds a trainable vector to each place of ``[batch, length, width]``."""
+
+    def build(self, shape):
+        """Create the vectors, Gaussian with standard deviation 0.5."""
+        start = keras.initializers.RandomNormal(stddev=0.5)
+        self.places = self.add_weight(shape=shape[1:], initializer=start, name="places")
+
+    def call(self, inputs):
+        """The inputs, each with its place's vector."""
+        return inputs + self.places
+
+
+def _transformer(symbols: int, length: int, width: int, blocks: int) -> keras.Model:
+    """Causal, normalised after each sum as in Vaswani et al. 2017; no output for place 0."""
+    layers = keras.layers
+    start = keras.initializers.RandomNormal(stddev=0.5)
+    text = keras.Input((length,), dtype="int32")
+    x = Places()(layers.Embedding(symbols, width, embeddings_initializer=start)(text))
+    for _ in range(blocks):
+        seen = layers.MultiHeadAttention(1, width)(x, x, use_causal_mask=True)
+        x = layers.LayerNormalization()(x + seen)
+        thought = layers.Dense(width)(layers.Dense(4 * width, activation="relu")(x))
+        x = layers.LayerNormalization()(x + thought)
+    return keras.Model(text, layers.Dense(symbols)(x[:, 1:]))
+
+
+@register("characters")
+def characters(symbols: int = 10, length: int = 8, width: int = 16, blocks: int = 2) -> Problem:
+    """A tiny transformer predicts the next character of a source whose entropy rate is known.
+
+    Windows of ``length`` symbols from ``markov_chain(symbols)``; at each place but the first,
+    where the last two symbols are known, the next one is to be predicted. Post-norm blocks as in
+    Vaswani et al. 2017 (arXiv:1706.03762), one head of attention, cross-entropy, batches of 32
+    windows drawn from 8,192, 8 epochs of 30 steps; 512 windows held out. The floor of the
+    held-out loss is ``entropy_rate(markov_chain(symbols))``. Notebook 06.
+    """
+    length = _checks.count("length", length, low=3)
+    width, blocks = _checks.count("width", width), _checks.count("blocks", blocks)
+    chain = markov_chain(symbols)
+    rng = np.random.default_rng([DATA_SEED, 1])  # another stream than the chain's
+    train, val = (_windows(chain, count, length + 1, rng) for count in (8192, 512))
+    return Problem(
+        "characters",
+        functools.partial(_transformer, len(chain), length, width, blocks),
+        *(train[:, :-1].copy(), train[:, 2:].copy()),
+        *(val[:, :-1].copy(), val[:, 2:].copy()),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        batch_size=32,
+        epochs=8,
+        chance_loss=float(np.log(len(chain))),
+        metrics=(),
+        sampling="replacement",
+        steps=30,
+    )
 
 
 # --------------------------------------------------------------------------- opt-in downloads

@@ -49,3 +49,22 @@ def test_sharpness_refuses_foreign_and_diverged_weights():
     weights = [np.full(w.shape, np.nan) for w in article.build().weights]
     with pytest.raises(ValueError, match="diverged"):
         diagnostics.sharpness(article, weights)
+
+
+@pytest.mark.parametrize("optimizer, steps", [("SGD", 1), ("Adam", 1), ("Adam", 3)])
+def test_update_ratio_of_a_step_is_its_formula(optimizer, steps):
+    weight = keras.Variable(np.array([3.0, -4.0], "float32"))
+    before = weight.numpy()
+    rule = getattr(keras.optimizers, optimizer)(0.01)
+    gradient = np.array([0.5, 2.0], "float32")
+    for _ in range(steps):
+        rule.apply([gradient], [weight])
+    # SGD moves by rate x gradient; Adam moves every weight by the rate while gradients agree.
+    moved = 0.01 * (np.linalg.norm(gradient) if optimizer == "SGD" else steps * np.sqrt(2))
+    found = diagnostics.update_ratio([before, np.zeros(3)], [weight.numpy(), np.ones(3)])
+    assert found[0] == pytest.approx(moved / 5, rel=1e-4) and np.isnan(found[1])
+
+
+def test_update_ratio_refuses_weights_of_another_model():
+    with pytest.raises(ValueError, match="^after"):
+        diagnostics.update_ratio([np.ones(2)], [np.ones(3)])

@@ -73,6 +73,46 @@ def test_least_squares_condition_number():
         assert values[-1] / values[0] == pytest.approx(1000, rel=0.3)
 
 
+def test_entropy_rate_of_chains_with_known_answers():
+    uniform = np.full((4, 4, 4), 0.25)
+    assert problems.entropy_rate(uniform) == pytest.approx(np.log(4))
+    cycle = np.zeros((3, 3, 3))  # after 0 comes 1, after 1 comes 2: nothing is left to learn
+    cycle[:, [0, 1, 2], [1, 2, 0]] = 1
+    assert problems.entropy_rate(cycle) == 0
+    # One fair and one deterministic symbol: after 0 a coin, after 1 always 0.
+    coin = np.zeros((2, 2, 2))
+    coin[:, 0], coin[:, 1] = 0.5, [1, 0]
+    assert problems.entropy_rate(coin) == pytest.approx(2 / 3 * np.log(2))
+
+
+def test_characters_follow_their_chain_and_its_entropy_is_the_floor():
+    chain, text = problems.markov_chain(), problems.load("characters")
+    np.testing.assert_allclose(chain.sum(-1), 1)
+    # Inputs and targets overlap: the target of each place is the next input.
+    np.testing.assert_array_equal(text.x_train[:, 2:], text.y_train[:, :-1])
+    before, last, following = text.x_train[:, :-1], text.x_train[:, 1:], text.y_train
+    own = -np.log(chain[before, last, following])  # the loss of who knows the chain
+    error = own.std() / np.sqrt(len(text.x_train))
+    assert own.mean() == pytest.approx(problems.entropy_rate(chain), abs=4 * error)
+    counts = np.zeros_like(chain)
+    np.add.at(counts, (before, last, following), 1)
+    often = counts.sum(-1) > 1000
+    assert often.any()
+    shares = counts[often] / counts[often].sum(-1, keepdims=True)
+    np.testing.assert_allclose(shares, chain[often], atol=0.06)
+
+
+def test_the_transformer_never_sees_what_it_predicts():
+    text = problems.load("characters")
+    model = text.build()
+    x = text.x_train[:4].copy()
+    first = np.asarray(model(x))
+    assert first.shape == (4, 7, 10)
+    x[:, 5:] = (x[:, 5:] + 1) % 10  # places 5 .. 7; the outputs are those of places 1 .. 7
+    changed = np.abs(np.asarray(model(x)) - first).max(axis=(0, 2))
+    assert (changed[:4] == 0).all() and (changed[4:] > 0).all()
+
+
 @pytest.mark.parametrize(
     "call, argument",
     [
@@ -83,6 +123,9 @@ def test_least_squares_condition_number():
         (lambda: problems.load("quadratic", curvature=(1.0, 2.0), noise=(1.0, 1.0, 1.0)), "noise"),
         (lambda: problems.load("deep_mlp", depth=0), "depth"),
         (lambda: problems.load("least_squares", condition=0.5), "condition"),
+        (lambda: problems.load("characters", length=2), "length"),
+        (lambda: problems.load("characters", symbols=1), "symbols"),
+        (lambda: problems.markov_chain(concentration=0.0), "concentration"),
         (lambda: dataclasses.replace(problems.load("digits"), batch_size=0), "batch_size"),
         (lambda: dataclasses.replace(problems.load("digits"), batch_size=9999), "batch_size"),
         (lambda: dataclasses.replace(problems.load("digits"), steps=3), "steps"),
