@@ -5,6 +5,7 @@ A figure is made by one of the functions here (or with ``panels``), and shown an
 readable on white and on dark pages.
 """
 
+import contextvars
 import io
 import os
 from pathlib import Path
@@ -44,6 +45,7 @@ STYLE = {
     "font.family": "DejaVu Sans",
 }
 DPI = 100
+_trying = contextvars.ContextVar("trying", default=False)  # inside a slider's drawing
 
 
 def folder() -> Path:
@@ -71,7 +73,8 @@ def show(figure, name: str, title: str, alt: str) -> None:
     """Give the figure its ``title``, save ``figures/<name>.png``, display it with ``alt`` text.
 
     The title states the finding; the alt text tells what the plotted numbers show.
-    ``ValueError`` if either is empty or an axis has no label.
+    ``ValueError`` if either is empty or an axis has no label. What a slider draws (``explore``)
+    is displayed, not saved.
     """
     for argument, text in (("title", title), ("alt", alt)):
         if not str(text).strip():
@@ -87,10 +90,11 @@ def show(figure, name: str, title: str, alt: str) -> None:
         figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     plt.close(figure)
     target = folder() / f"{name}.png"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    partial.write_bytes(buffer.getvalue())
-    partial.replace(target)
+    if not _trying.get():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+        partial.write_bytes(buffer.getvalue())
+        partial.replace(target)
     _display(buffer.getvalue(), target.name, alt)
 
 
@@ -247,7 +251,8 @@ def describe(table: pd.DataFrame, by: str, x: str, unit: str = "loss") -> str:
 def explore(draw, *, live: bool | None = None, **controls):
     """Sliders around ``draw(**values)`` in a live kernel; one static drawing when headless.
 
-    ``controls`` are ipywidgets. ``draw`` shows its figure itself, by ``show``.
+    ``controls`` are ipywidgets. ``draw`` shows its figure itself, by ``show``, which saves it
+    only when headless: ``figures`` keeps the picture that the notebook tells about.
     """
     if not (not headless() if live is None else live):
         draw(**{name: control.value for name, control in controls.items()})
@@ -258,7 +263,15 @@ def explore(draw, *, live: bool | None = None, **controls):
     for control in controls.values():
         if hasattr(control, "continuous_update"):
             control.continuous_update = False  # one retraining per move, not one per pixel
-    output = ipywidgets.interactive_output(draw, controls)
+
+    def trial(**values):
+        token = _trying.set(True)
+        try:
+            draw(**values)
+        finally:
+            _trying.reset(token)
+
+    output = ipywidgets.interactive_output(trial, controls)
     box = ipywidgets.VBox([*controls.values(), output])
     display(box)
     return box

@@ -261,7 +261,8 @@ class Power(_Configured):
     as the power law by which the best constant rate falls with the length of training; over the
     last ``cooldown`` share of ``steps`` it goes on to zero (``cooldown`` 0: it does not), with
     ``shape`` ``"linear"``, ``"sqrt"`` (1 - sqrt(u)) or ``"cosine"``. After Shen et al. 2024
-    (arXiv 2408.13359), where ``exponent`` is 0.51; in steps, not tokens. Notebook 06.
+    (arXiv 2408.13359), where ``exponent`` is 0.51 and the cooldown, a tenth to a fifth of the run,
+    is exponential; in steps, not tokens. Notebook 06.
     """
 
     def __init__(self, peak, steps, hold, exponent=0.51, cooldown=0.2, shape="linear"):
@@ -561,7 +562,7 @@ def _constant(peak, steps):
 
 @register("step")
 def _step_decay(peak, steps, drops=4, factor=0.5):
-    """peak * factor ** floor((drops + 1) t / T): equal spacing, all inside T (He et al. 2016)."""
+    """peak * factor ** floor((drops + 1) t / T): equally spaced drops (after He et al. 2016)."""
     drops = _checks.count("drops", drops)
     factor = _checks.number("factor", factor, low=0, high=1, open_low=True)
     if drops >= steps:
@@ -595,7 +596,7 @@ def _inverse_sqrt(peak, steps, timescale=0.05):
 
 @register("polynomial")
 def _polynomial(peak, steps, power=2.0, end=0.0):
-    """peak * (end + (1 - end) (1 - t / T) ** power) (Chen et al. 2017, DeepLab).
+    """peak * (end + (1 - end) (1 - t / T) ** power) (Chen et al. 2017: power 0.9).
 
     Stop at the horizon: with a fractional power and ``jit_compile=True`` Keras's schedule may be
     NaN from step T on, where 1 - t / T comes out just below 0.
@@ -631,7 +632,7 @@ def _wsd(peak, steps, cooldown=0.2, shape="linear", end=0.0):
 
 @register("power")
 def _power(peak, steps, exponent=0.51, hold=0.1, cooldown=0.2, shape="linear"):
-    """min(peak, peak (t / (hold T)) ** -exponent), then a cooldown to 0 (Shen et al. 2024)."""
+    """min(peak, peak (t / (hold T)) ** -exponent), then down to 0 (after Shen et al. 2024)."""
     hold = _checks.number("hold", hold, low=0, high=1, open_low=True)
     return Power(peak, steps, hold * steps, exponent, cooldown, shape)
 
@@ -690,7 +691,7 @@ def _cosine_restarts(peak, steps, cycles=3, end=0.0, growth=1.0):
 def _one_cycle(
     peak, steps, rise=0.3, shape="cosine", start_divisor=25.0, final_divisor=1e4, tail=0.0
 ):
-    """From peak / start_divisor up to peak at rise T, then to almost 0 (Smith & Topin 2018)."""
+    """From peak / start_divisor up to peak at rise T, then almost to 0 (Smith & Topin 2018)."""
     return OneCycle(peak, steps, _share("rise", rise), shape, start_divisor, final_divisor, tail)
 
 

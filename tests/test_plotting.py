@@ -108,6 +108,22 @@ def test_explore_draws_once_when_headless_and_again_on_every_move_when_live():
     assert box is not None and seen[-1] == 1.25 and slider.continuous_update is False
 
 
+def test_a_slider_displays_its_figure_and_leaves_the_saved_one_alone(shown, tmp_path):
+    def draw(x):
+        plotting.show(labelled(), "one", f"At {x}", "alt")
+
+    slider = ipywidgets.FloatSlider(value=0.5, min=0, max=2)
+    plotting.explore(draw, x=slider)  # headless: this is the committed picture
+    saved = (tmp_path / "one.png").read_bytes()
+    plotting.explore(draw, live=True, x=slider)
+    slider.value = 1.25
+    pictures = [data["image/png"] for data, _ in shown if isinstance(data, dict)]
+    assert len(set(pictures)) == 2  # at 0.5 twice, at 1.25
+    assert (tmp_path / "one.png").read_bytes() == saved
+    plotting.show(labelled(), "one", "Outside the slider", "alt")
+    assert (tmp_path / "one.png").read_bytes() != saved
+
+
 def test_curves_tell_how_many_runs_diverged():
     frame = pd.DataFrame(
         {
