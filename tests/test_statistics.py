@@ -1,5 +1,7 @@
 """Statistics against closed forms and against the libraries they wrap."""
 
+import itertools
+
 from anneal_utils import statistics as st
 
 import numpy as np
@@ -145,3 +147,72 @@ def test_an_interval_exists_where_values_differ_by_rounding_alone():
     values = 0.3 + np.array([0, 1e-17, 5.6e-17, 0, 0, 5.6e-17])
     effect = st.mean_effect(values)
     assert effect.low <= effect.estimate * (1 + 1e-12) and np.isfinite(effect.high)
+
+
+# ------------------------------------------------------------------- many methods, many problems
+
+
+def test_interquartile_mean_cuts_a_quarter_from_each_end():
+    assert st.interquartile_mean([0, 1, 2, 3, 4, 5, 6, 1e9]) == np.mean([2, 3, 4, 5])
+    with pytest.raises(ValueError, match="not finite"):
+        st.interquartile_mean([1.0, np.nan])
+
+
+def test_mean_ranks_of_known_losses():
+    losses = np.zeros((2, 3, 4))
+    losses[0] = np.array([1.0, 2.0, 3.0])[:, None]
+    losses[1] = np.array([1.0, 3.0, 3.0])[:, None]  # a tie: both 2.5
+    ranks = st.mean_ranks(losses)
+    assert [r.estimate for r in ranks] == [1.0, 2.25, 2.75]
+    assert all(r.low == r.estimate == r.high for r in ranks)
+    # Two methods that differ by noise alone: the interval reaches both places.
+    noise = np.random.default_rng(0).normal(size=(1, 2, 10))
+    assert [(r.low, r.high) for r in st.mean_ranks(noise)] == [(1.0, 2.0)] * 2
+    with pytest.raises(ValueError, match=r"\[problems, methods, seeds\]"):
+        st.mean_ranks(losses[0])
+
+
+def test_ranks_resample_the_same_seeds_for_all_methods():
+    # The seed moves the loss by far more than the method does: only pairing shows the order.
+    seed = np.random.default_rng(0).normal(size=10)
+    first, second = st.mean_ranks(np.stack([seed, seed + 1e-3])[None])
+    assert (first.low, first.high, second.low, second.high) == (1, 1, 2, 2)
+
+
+def test_improvement_counts_pairs_and_halves_ties():
+    assert st.improvement([[1.0, 2.0]], [[3.0, 4.0]]).estimate == 1
+    assert st.improvement([[1.0, 2.0]], [[1.0, 2.0]]).estimate == 0.5
+    mixed = st.improvement([[1.0, 2.0], [5.0, 5.0]], [[3.0, 3.0], [4.0, 4.0]])
+    assert (mixed.estimate, mixed.low, mixed.high) == (0.5, 0.5, 0.5)
+    rng = np.random.default_rng(0)
+    noisy = st.improvement(rng.normal(size=(3, 20)), rng.normal(size=(3, 20)))
+    assert noisy.low < 0.5 < noisy.high
+    with pytest.raises(ValueError, match="1 problems"):
+        st.improvement([[1.0], [2.0]], [[1.0]])
+
+
+def test_performance_profile_of_known_ratios():
+    profile = st.performance_profile([[1, 2], [4, 1], [1, np.inf]], [1, 2, 4, 1e9])
+    assert np.allclose(profile, [[2 / 3, 2 / 3, 1, 1], [1 / 3, 2 / 3, 2 / 3, 2 / 3]])
+    with pytest.raises(ValueError, match="all >= 1"):
+        st.performance_profile([[0.5, 1]], [1])
+
+
+def test_expected_best_against_all_subsets():
+    values = [3.0, 1.0, 4.0, 1.5, 9.0]
+    expected = [
+        np.mean([min(chosen) for chosen in itertools.combinations(values, k)]) for k in range(1, 6)
+    ]
+    assert np.allclose(st.expected_best(values), expected)
+    with pytest.raises(ValueError, match="finite"):
+        st.expected_best([1.0, np.inf])
+
+
+def test_robustness_width_of_a_known_curve():
+    peaks = [0.01, 0.1, 1.0, 10.0, 100.0]
+    width = st.robustness_width(peaks, [9.0, 2.0, 1.0, 3.0, 1.0], 1.5)
+    assert np.isclose(width, 0.5 + 0.25)  # the second valley is another one
+    assert st.robustness_width(peaks[::-1], [1.0] * 5) == pytest.approx(4)
+    assert st.robustness_width(peaks, [0.0, 1.0, 1.0, 1.0, 1.0]) == 0
+    with pytest.raises(ValueError, match="distinct"):
+        st.robustness_width([1.0, 1.0], [1.0, 2.0])
