@@ -69,7 +69,8 @@ class Protocol:
     ``budget``: trials of a method, all its knobs included. ``tuning_seeds``: runs of a trial.
     ``seeds``: report runs. ``ratio``: between neighbouring peaks. ``extensions``: trials that may
     be added past an edge of the grid. The scan: ``scan_points`` peaks at ``scan_ratio`` around the
-    optimizer's usual rate, with the schedule ``scan_schedule``, once for all methods.
+    optimizer's usual rate, with the schedule ``scan_schedule``, once for all methods. ``peaks``: a
+    first grid of your own instead, without a scan; then the budget is its length.
     """
 
     budget: int = 7
@@ -80,9 +81,16 @@ class Protocol:
     scan_schedule: str = "linear"
     scan_points: int = 11
     scan_ratio: float = 4.0
+    peaks: tuple[float, ...] | None = None
 
     def __post_init__(self):
         """Check the numbers."""
+        if self.peaks is not None:
+            peaks = tuple(sorted({_checks.positive("peaks", peak) for peak in self.peaks}))
+            if len(peaks) < 3:
+                _checks.fail("peaks", self.peaks, "must be at least three different rates")
+            object.__setattr__(self, "peaks", peaks)
+            object.__setattr__(self, "budget", len(peaks))
         _checks.count("budget", self.budget, low=3)  # an interior optimum has two neighbours
         _checks.count("tuning_seeds", self.tuning_seeds)
         if _checks.count("seeds", self.seeds, low=2) > TUNING:
@@ -273,11 +281,13 @@ def _protocol(group: _Group, methods: Mapping, protocol: Protocol):
         return means["value"].to_dict()
 
     # The centre: one scan, one schedule, whatever the methods are.
-    start = _optimizers[group.optimizer][1]
-    peaks = _centred(start, protocol.scan_ratio, protocol.scan_points)
-    (table,) = yield [chunk(protocol.scan_schedule, (), peaks, protocol.tuning())]
-    scan = note(protocol.scan_schedule, (), "scan", table)
-    centre = min(scan, key=scan.get)
+    centre = None
+    if protocol.peaks is None:
+        start = _optimizers[group.optimizer][1]
+        peaks = _centred(start, protocol.scan_ratio, protocol.scan_points)
+        (table,) = yield [chunk(protocol.scan_schedule, (), peaks, protocol.tuning())]
+        scan = note(protocol.scan_schedule, (), "scan", table)
+        centre = min(scan, key=scan.get)
 
     # The grid: the budget is split over the variants of a method.
     tried: dict[str, dict[tuple, dict[float, float]]] = {}
@@ -286,13 +296,8 @@ def _protocol(group: _Group, methods: Mapping, protocol: Protocol):
         for knobs, part in zip(
             variants, np.array_split(range(protocol.budget), len(variants)), strict=True
         ):
-            if len(part) < 3:
-                _checks.fail(
-                    "budget",
-                    protocol.budget,
-                    f"must be >= {3 * len(variants)}, three peaks for each variant of {label!r}",
-                )
-            wanted.append((label, name, knobs, _centred(centre, protocol.ratio, len(part))))
+            grid = protocol.peaks or _centred(centre, protocol.ratio, len(part))
+            wanted.append((label, name, knobs, grid))
     kind, added = "grid", dict.fromkeys(methods, 0)
     while wanted:
         tables = yield [chunk(n, knobs, at, protocol.tuning()) for _, n, knobs, at in wanted]
@@ -534,7 +539,9 @@ def _digest(table: pd.DataFrame) -> str:
         values = table[column]
         digest.update(f"{column}:{len(values)};".encode())
         if values.dtype.kind in "biuf":
-            digest.update(np.ascontiguousarray(values.to_numpy()).astype("<f8").tobytes())
+            numbers = values.to_numpy().astype("<f8")
+            numbers[np.isnan(numbers)] = np.nan  # a file does not keep which NaN it was
+            digest.update(numbers.tobytes())
         else:
             digest.update("\0".join(map(str, values)).encode())
     return digest.hexdigest()
@@ -645,7 +652,8 @@ def _source(function) -> str:
 
 def _optimizer_digest(name: str) -> str:
     make = training._optimizer_maker(_optimizers[name][0])
-    return f"{make.__qualname__} {make(0.1).get_config()}"
+    # A name counts the optimizers that this process has made before, so it is left out.
+    return f"{make.__qualname__} { {**make(0.1).get_config(), 'name': ''} }"
 
 
 def _problem_digest(text: str) -> str:
@@ -875,7 +883,7 @@ def run(
         _refuse_what_workers_lack(groups, methods)
     keep = Cache(cache, mode, plugins)
     total = len(groups) * (
-        protocol.scan_points * protocol.tuning_seeds
+        (protocol.peaks is None) * protocol.scan_points * protocol.tuning_seeds
         + len(methods) * (protocol.budget * protocol.tuning_seeds + protocol.seeds)
     )
     show = not headless() if progress is None else progress
@@ -940,6 +948,8 @@ def _plan(names, texts, optimizers, horizons, extra, protocol):
         _checks.choice("optimizer", optimizer, _optimizers)
     methods = _methods(texts)
     for label, (_, variants) in methods.items():
+        if protocol.peaks is not None and len(variants) > 1:
+            _checks.fail("peaks", protocol.peaks, f"leave no room for the variants of {label!r}")
         if protocol.budget < 3 * len(variants):
             _checks.fail(
                 "budget",
@@ -1020,8 +1030,11 @@ def regret(report: pd.DataFrame) -> pd.DataFrame:
     means = values.mean(axis=2)
     best = means.min(axis=1, keepdims=True)
     chance = np.array([[_problem(problem).chance_loss] for problem, *_ in settings])
+    # Where no schedule has learned anything there is no scale: 1 for all but the best.
+    gap = np.where(chance > best, chance - best, np.inf)
+    scaled = np.where(chance > best, (means - best) / gap, means > best)
     index = pd.MultiIndex.from_tuples(settings, names=["problem", "optimizer", "horizon"])
-    return pd.DataFrame((means - best) / (chance - best), index, names)
+    return pd.DataFrame(scaled, index, names)
 
 
 def ratios(report: pd.DataFrame) -> pd.DataFrame:
@@ -1138,6 +1151,7 @@ def _parser() -> argparse.ArgumentParser:
     go.add_argument("--optimizer", nargs="+", metavar="O", help=", ".join(_optimizers))
     go.add_argument("--horizon", nargs="+", type=float, metavar="H", help="times the epochs")
     go.add_argument("--budget", type=int, help="trials of every method")
+    go.add_argument("--peak", nargs="+", type=float, help="a first grid instead of the scan")
     go.add_argument("--seeds", type=int, help="report runs of every method")
     go.add_argument("--tuning-seeds", type=int, help="runs of every trial")
     go.add_argument("--ratio", type=float, help="between neighbouring peaks (default 2)")
@@ -1204,6 +1218,7 @@ def _run(options) -> None:
         optimizers=options.optimizer,
         horizons=options.horizon,
         budget=options.budget,
+        peaks=options.peak,
         seeds=options.seeds,
         tuning_seeds=options.tuning_seeds,
         ratio=options.ratio,
