@@ -195,6 +195,32 @@ def test_a_wrong_python_is_told_in_one_sentence(tmp_path, wrong):
     assert not (tmp_path / ".venv").exists()
 
 
+@pytest.mark.parametrize(
+    "target, python, sentence",
+    [
+        ("setup", "exit 1", "Python 3.11, 3.12 or 3.13 is needed"),
+        ("setup", '[[ "$*" != *venv* ]]', "Python's venv module is missing"),
+        ("lock", "exit 0", "uv is needed"),
+    ],
+)
+def test_a_machine_that_lacks_something_is_told_in_one_sentence(tmp_path, target, python, sentence):
+    for name in ("Makefile", "pyproject.toml", "requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    tools = tmp_path / "path"  # all that this machine has: no uv, and one Python
+    tools.mkdir()
+    for name in ("bash", "make", "mkdir", "rm"):
+        if shutil.which(name) is None:
+            pytest.skip(f"{name} is not installed")
+        (tools / name).symlink_to(shutil.which(name))
+    (tools / "python3").write_text(f"#!{shutil.which('bash')}\n{python}\n")
+    (tools / "python3").chmod(0o755)
+    said = make(tmp_path, target, PATH=str(tools))
+    assert said.returncode != 0
+    own = [line for line in said.stderr.splitlines() if not line.startswith("make")]
+    assert len(own) == 1 and sentence in own[0], said.stderr
+    assert not (tmp_path / ".venv" / ".ready").exists()
+
+
 @pytest.mark.parametrize("old_make", [(), (".SHELLFLAGS=-c",)])  # 3.81 has no .SHELLFLAGS
 @pytest.mark.parametrize("fails_at", ["venv", "-r", "-e", "nowhere"])
 def test_a_failed_setup_leaves_no_stamp(tmp_path, fails_at, old_make):
