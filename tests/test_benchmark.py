@@ -236,6 +236,28 @@ def test_two_processes_give_the_same_table(reference, tmp_path, monkeypatch):
     assert files(tmp_path) == files(cache)
 
 
+def test_a_users_file_is_ranked_here_and_over_processes(tmp_path, registries):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(PLUGIN)
+    mine = dict(
+        problems=["bowl"],
+        schedules=["mine:share=0.5,0.1", "constant"],
+        optimizers=["nesterov"],
+        **dict(budget=6, tuning_seeds=1, seeds=2),
+        plugins=[plugin],
+    )
+    here = benchmark.run(**mine, cache=tmp_path / "here")
+    assert_same(benchmark.run(**mine, jobs=2, cache=tmp_path / "there"), here)
+    assert "mine:share=0.5,0.1" in set(benchmark.ranking(here)["schedule"])
+    assert list(here.provenance["plugins"]) == ["mine.py"]
+    # Another text under the same name is another method.
+    plugin.write_text(PLUGIN.replace("share)", "share * 0.1)"))
+    changed = benchmark.run(**mine, cache=tmp_path / "here")
+    assert changed.provenance["runs"]["computed"] > 0
+    with pytest.raises(AssertionError):
+        assert_same(changed, here)
+
+
 @pytest.fixture
 def cluster(tmp_path):
     """A Dask scheduler and two workers as processes on the loopback: its address and their ids."""
@@ -441,28 +463,6 @@ def test_the_key_changes_with_everything_that_decides_a_run(monkeypatch, tmp_pat
 
 
 # ------------------------------------------------------------------------------------- plugins
-
-
-def test_a_users_file_is_ranked_here_and_over_processes(tmp_path, registries):
-    plugin = tmp_path / "mine.py"
-    plugin.write_text(PLUGIN)
-    mine = dict(
-        problems=["bowl"],
-        schedules=["mine:share=0.5,0.1", "constant"],
-        optimizers=["nesterov"],
-        **dict(budget=6, tuning_seeds=1, seeds=2),
-        plugins=[plugin],
-    )
-    here = benchmark.run(**mine, cache=tmp_path / "here")
-    assert_same(benchmark.run(**mine, jobs=2, cache=tmp_path / "there"), here)
-    assert "mine:share=0.5,0.1" in set(benchmark.ranking(here)["schedule"])
-    assert list(here.provenance["plugins"]) == ["mine.py"]
-    # Another text under the same name is another method.
-    plugin.write_text(PLUGIN.replace("share)", "share * 0.1)"))
-    changed = benchmark.run(**mine, cache=tmp_path / "here")
-    assert changed.provenance["runs"]["computed"] > 0
-    with pytest.raises(AssertionError):
-        assert_same(changed, here)
 
 
 def test_what_only_this_process_knows_is_refused_for_others(tmp_path, registries):
