@@ -1107,6 +1107,67 @@ def sensitivity_widths(trials: pd.DataFrame, factor: float = 1.2) -> dict[str, f
     return {schedule: float(np.mean(found)) for schedule, found in widths.items()}
 
 
+def sensitivity(results: Results, **which) -> pd.DataFrame:
+    """The trials of every method in order of their peaks, scan left out: curves to draw."""
+    trials = select(results.trials, **which)
+    keys = [*METHOD, "knobs", "peak"]
+    return trials[trials["kind"] != "scan"].sort_values(keys).reset_index(drop=True)
+
+
+def profile(results: Results, at: Iterable[float], **which) -> pd.DataFrame:
+    """Share of settings in which a schedule's mean loss is within a factor of the best.
+
+    [factors ``at`` x schedules]; see ``statistics.performance_profile``.
+    """
+    table, at = ratios(select(results.report, **which)), list(at)
+    shares = statistics.performance_profile(table, at)
+    return pd.DataFrame(shares.T, pd.Index(at, name="factor"), table.columns)
+
+
+def best_of_k(results: Results, **which) -> pd.DataFrame:
+    """Expected regret of the best of k trials, [k x schedules], mean over settings.
+
+    The trials are those of the grid, as many for every method, drawn without order. Regret is
+    (loss - lowest loss of the setting) / (chance - lowest), at most 1: a trial that ends above
+    chance has learned nothing.
+    """
+    trials = select(results.trials, **which)
+    trials, curves = trials[trials["kind"] == "grid"], {}
+    for (problem, *_), setting in trials.groupby(["problem", "optimizer", "horizon"], sort=False):
+        lowest, chance = setting["value"].min(), _problem(problem).chance_loss
+        for schedule, rows in setting.groupby("schedule", sort=False):
+            scaled = (rows["value"] - lowest) / max(chance - lowest, np.finfo(float).tiny)
+            curve = statistics.expected_best(np.minimum(scaled, 1.0))
+            curves.setdefault(schedule, []).append(curve)
+    table = pd.DataFrame({schedule: np.mean(found, axis=0) for schedule, found in curves.items()})
+    return table.set_index(pd.RangeIndex(1, len(table) + 1, name="k"))
+
+
+def anytime(results: Results, **which) -> pd.DataFrame:
+    """``ranking`` at each horizon, one under the other: every run was planned for its horizon.
+
+    Choose an ``optimizer`` where they were not all run at all horizons.
+    """
+    every = sorted(set(results.report["horizon"]))
+    horizons = sorted(set(select(results.report, horizon=every, **which)["horizon"]))
+    return pd.concat(
+        [ranking(results, **{**which, "horizon": h}).assign(horizon=h) for h in horizons],
+        ignore_index=True,
+    )
+
+
+def against(results: Results, baseline: str = "constant", **which) -> pd.DataFrame:
+    """P(a run ends below a run of ``baseline``) for every other schedule, over all settings."""
+    values, _, names = cube(select(results.report, **which))
+    base = values[:, names.index(_checks.choice("baseline", baseline, names))]
+    rows = []
+    for i, name in enumerate(names):
+        if name != baseline:
+            effect = statistics.improvement(values[:, i], base)
+            rows.append((name, effect.estimate, effect.low, effect.high))
+    return pd.DataFrame(rows, columns=["schedule", "estimate", "low", "high"])
+
+
 # ------------------------------------------------------------------------------- command line
 
 EXAMPLES = """examples:

@@ -632,3 +632,26 @@ def test_ranks_have_an_interval_when_seeds_disagree(reference):
     assert (table["low"] < table["high"]).any()
     assert np.isclose(table["rank"].sum(), 6)
     assert statistics.mean_ranks(benchmark.cube(reference[0].report)[0])[0].n == SMALL["seeds"]
+
+
+def test_the_curves_of_known_values():
+    results = synthetic([[[0.1, 0.1, 0.1], [0.3, 0.3, 0.3]], [[1.0, 1.0, 1.0], [1.5, 1.5, 1.5]]])
+    assert benchmark.profile(results, [1, 2, 3]).to_dict("list") == {
+        "a": [1.0, 1.0, 1.0],
+        "b": [0.0, 0.5, 1.0],
+    }
+    best = benchmark.best_of_k(results)
+    # One of (2, 1, 2): the lowest is found in a third, two thirds, all of the draws. Digits: its
+    # chance is log 10; the quadratic's is 0.5, so there every trial counts as 1 but the best.
+    digits = 1 / (np.log(10) - 1)
+    expected = [(share + digits * share) / 2 for share in (2 / 3, 1 / 3, 0)]
+    assert np.allclose(best["a"], expected) and list(best.index) == [1, 2, 3]
+    table = benchmark.against(results, "b")
+    assert table.to_dict("records") == [{"schedule": "a", "estimate": 1.0, "low": 1.0, "high": 1.0}]
+    curve = benchmark.sensitivity(results, problem="digits")
+    assert list(curve["peak"]) == [0.1, 1.0, 10.0] * 2
+    later = results.report.assign(horizon=2.0, value=1.0 + (results.report["schedule"] == "a"))
+    trials = pd.concat([results.trials, results.trials.assign(horizon=2.0)])
+    both = benchmark.Results(trials, pd.concat([results.report, later]), {})
+    order = benchmark.anytime(both).groupby("horizon")["schedule"].apply(list)
+    assert order.to_dict() == {1.0: ["a", "b"], 2.0: ["b", "a"]}
