@@ -305,15 +305,16 @@ def zipf(classes: int = 200, size: int = 40, spread: float = 0.4) -> Problem:
 
 
 @register("wilson")
-def wilson(samples: int = 200, majority: float = 0.6) -> Problem:
+def wilson(samples: int = 200, majority: float = 0.6, batch_size: int = 20) -> Problem:
     """The separable problem on which adaptive methods fail on unseen data (Wilson et al. 2017).
 
     The share ``majority`` of the labels is +1, the others are -1. Coordinate 1 is the label, 2
     and 3 are always 1, and every sample has coordinates of its own: one is 1 if its label is +1,
-    five are if it is -1. Least squares from zero, batches of 20, 40 epochs of ``samples`` / 20
-    steps. Held out: ``samples`` more of the kind, whose own coordinates no gradient has touched.
-    A plain gradient method finds the label's coordinate; a method that equalises coordinates
-    answers +1 for everything (arXiv:1705.08292, section 3.3). The output's sign is the answer.
+    five are if it is -1. Least squares from zero, 400 steps by default. Held out: ``samples``
+    more of the kind, whose own coordinates no gradient has touched. A plain gradient method
+    finds the label's coordinate; a method that equalises coordinates answers +1 for everything.
+    The paper proves it for full batches, ``batch_size=samples`` (arXiv:1705.08292, section 3.3).
+    The output's sign is the answer.
     """
     samples = _checks.count("samples", samples, low=20)
     majority = _checks.number("majority", majority, low=0.5, high=1)
@@ -334,8 +335,8 @@ def wilson(samples: int = 200, majority: float = 0.6) -> Problem:
         *draw(0),
         *draw(samples),
         loss="mean_squared_error",
-        batch_size=20,
-        epochs=40,
+        batch_size=_checks.count("batch_size", batch_size),
+        epochs=2 * batch_size,
         chance_loss=1.0,
         metrics=(),
     )

@@ -13,11 +13,13 @@ are paired, and a run gives the same bits alone, among thousands, or on another 
 import contextlib
 import functools
 import inspect
+import math
 import numbers
 import os
 import queue
 import random
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -423,7 +425,20 @@ class _Program:
         # Metrics are made by the first batch; make them before tracing, in eager mode.
         self.model.test_step(tuple(a[:1] for a in self.data[:2]))
         self.columns = ["loss", *(["accuracy"] if "accuracy" in problem.metrics else [])]
-        self.call = tf.function(self._train, jit_compile=mode == "xla", autograph=False)
+        self.function = tf.function(self._train, jit_compile=mode == "xla", autograph=False)
+        self.concrete = None
+        self.seconds: list[float] = []  # of the first call, compilation included, and the second
+
+    def call(self, *arguments):
+        """Train one run. Traced once: TensorFlow warns about many functions called as such."""
+        start = time.perf_counter()
+        if self.concrete is None:
+            self.concrete = self.function.get_concrete_function(*arguments)
+        history, left, final = self.concrete(*arguments)
+        history = history.numpy()  # waits for the end of the run
+        if len(self.seconds) < 2:
+            self.seconds.append(time.perf_counter() - start)
+        return history, int(left), [w.numpy() for w in final]
 
     def optimizer_state(self, weights) -> list[np.ndarray]:
         """The optimizer's variables at step 0, for the initial ``weights`` of a run."""
@@ -446,7 +461,7 @@ class _Program:
             variable.assign(value)
         self.table.rates.assign(rates)
         # An averaging optimizer's answer, and so what is evaluated, is the average.
-        averages = hasattr(self.optimizer, "to_average")
+        averages = callable(getattr(self.optimizer, "to_average", None))
 
         def step_body(epoch, step, rate, left):
             rate = tf.convert_to_tensor(self.optimizer.learning_rate)
@@ -567,48 +582,59 @@ def _train_group(problem, make, epochs, mode, threads, runs, members, results, b
     seeds = sorted({runs[i].seed for i in members})
     # Keras's global seed is not thread-safe: initial weights come from this thread only.
     initial = {seed: _initial(problem, seed) for seed in seeds}
-    # One program per thread pays off only when there is work for it.
-    workers = max(1, min(threads, len(members) // 4))
-    programs = [_program(problem, make, epochs, mode, worker) for worker in range(workers)]
+    first = _program(problem, make, epochs, mode, 0)
     tables: dict = {}
     for i in members:
         run = runs[i]
         key = (run.schedule, run.recipe, run.peak, run.warmup)
         if key not in tables:
-            tables[key] = rates(problem, run, exact=programs[0].exact)
+            tables[key] = rates(problem, run, exact=first.exact)
         results[i] = tables[key]
     work = queue.SimpleQueue()
     for i in sorted(members, key=lambda i: runs[i].seed):
         work.put(i)
     stop = threading.Event()
 
-    def worker(program):
-        while not stop.is_set():
+    def worker(program, limit=math.inf):
+        while limit > 0 and not stop.is_set():
             try:
                 i = work.get_nowait()
             except queue.Empty:
                 return
             weights = initial[runs[i].seed]
-            history, left, final = program.call(
+            done = program.call(
                 weights,
                 program.optimizer_state(weights),
                 results[i],
                 _order(problem, runs[i].seed, epochs),
                 _plateau_vector(runs[i].recipe),
             )
-            results[i] = (results[i], history.numpy(), int(left), [w.numpy() for w in final])
+            results[i] = (results[i], *done)
+            limit -= 1
             bar.update()
 
-    if workers == 1:
-        worker(programs[0])
+    if len(members) < _MANY:
+        worker(first, limit=2)  # they tell what a run costs, and what a compilation
+    if threads == 1 or (len(members) < _MANY and not _pays(first, work.qsize())):
+        worker(first)
         return
-    with ThreadPoolExecutor(workers) as pool:
+    programs = [_program(problem, make, epochs, mode, index) for index in range(threads)]
+    with ThreadPoolExecutor(threads) as pool:
         futures = [pool.submit(worker, program) for program in programs]
         try:
             for future in futures:
                 future.result()
         finally:
             stop.set()  # an error or Ctrl-C in one thread ends the others after their run
+
+
+_MANY = 256  # runs for which every thread gets its own program at once
+
+
+def _pays(program: _Program, left: int) -> bool:
+    """Whether ``left`` runs are worth one more compilation, and the memory it keeps for good."""
+    first, second = program.seconds[0], program.seconds[-1]
+    return left * second > 2 * (first - second)
 
 
 def _frame(problem: Problem, runs: list[Run], results) -> pd.DataFrame:
@@ -678,7 +704,7 @@ def fit_one(problem: Problem, run: Run, *, callbacks: Iterable = ()):
     # Built here, in eager mode: built by fit's first traced step, Schedule-Free loses the copy of
     # the weights that it starts from. For every other optimizer this changes nothing.
     model.optimizer.build(model.trainable_variables)
-    if hasattr(model.optimizer, "to_average"):
+    if callable(getattr(model.optimizer, "to_average", None)):
         callbacks.append(EvaluateAverage())
     order = batches(problem, run.seed, epochs).reshape(-1, problem.batch_size)
     data = tf.data.Dataset.from_tensor_slices(order).map(

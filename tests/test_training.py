@@ -1,6 +1,7 @@
 """The many-run trainer against plain Keras ``fit``, and against itself."""
 
 import math
+import types
 
 from anneal_utils import problems, schedules, training
 
@@ -194,11 +195,13 @@ def test_a_users_own_schedule_that_refuses_vectors():
     assert frame.peak.unique() == pytest.approx([0.1])
 
 
-def test_same_bits_alone_among_many_and_on_any_number_of_threads():
+def test_same_bits_alone_among_many_and_on_any_number_of_threads(monkeypatch):
+    monkeypatch.setattr(training, "_MANY", 1)  # few runs, yet a program for every thread
     problem = problem_of("dropout")
     runs = training.grid(["cosine", "step"], [0.05, 0.2], range(6))
     one = training.train(problem, runs, threads=1)
     two = training.train(problem, runs, threads=2)
+    assert any(key[0] is problem and key[-1] == 1 for key in training._programs)
     pd.testing.assert_frame_equal(one, two, check_exact=True)
     alone = training.train(problem, runs[13:14])
     among = one.iloc[13 * 3 : 14 * 3].reset_index(drop=True)
@@ -346,7 +349,17 @@ def test_a_model_that_is_not_built_is_refused():
         training.train(problem, training.grid({"c": 0.1}))
 
 
-def test_an_error_inside_a_thread_reaches_the_caller():
+def test_a_second_program_is_compiled_only_for_work_that_repays_it():
+    compiled = types.SimpleNamespace(seconds=[2.1, 0.1])  # a compilation of 2 s, runs of 0.1 s
+    assert not training._pays(compiled, 39)
+    assert training._pays(compiled, 41)
+    problem = problem_of("dense")
+    training.train(problem, training.grid({"c": 0.1}, seeds=range(5)), threads=2)
+    assert not any(key[0] is problem and key[-1] == 1 for key in training._programs)
+
+
+def test_an_error_inside_a_thread_reaches_the_caller(monkeypatch):
+    monkeypatch.setattr(training, "_MANY", 1)
     problem = tiny(MODELS["dense"], loss=lambda y, p: keras.ops.matmul(p, p))
     with pytest.raises(Exception, match=r"(?i)matmul|shape|dimension"):
         training.train(problem, training.grid({"c": 0.1}, seeds=range(8)), threads=2)
