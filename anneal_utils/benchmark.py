@@ -1241,6 +1241,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, Stopped) as error:
         print(str(error), file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `| head`: everything was saved before it was printed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             print(
