@@ -49,6 +49,7 @@ from tqdm.auto import tqdm
 FORMAT = 1  # of the results; another number is another meaning of the tables
 CACHE = problems.CACHE / "benchmark"
 OUT = Path("build") / "benchmark"
+COMMITTED = problems.CACHE.parent / "benchmark"  # results of the full profile
 DOWNLOADS = ("fashion_mnist", "cifar10")
 TUNING = 9000  # tuning seeds start here, report seeds at 0
 RUNS_PER_TASK = 96  # what a kill can lose, and what is worth a trip to another process
@@ -144,7 +145,7 @@ PROFILES = {
         optimizers=["sgd", "momentum", "adam"],
         horizons=[1.0],
         # The anytime question: four horizons, one optimizer.
-        extra_horizons={"momentum": [0.25, 0.5, 2.0]},
+        extra_horizons={"momentum": [0.125, 0.25, 0.5]},
         budget=7,
         tuning_seeds=3,
         seeds=20,
@@ -741,7 +742,7 @@ class _Driver:
             except (Exception, futures.CancelledError) as error:
                 if isinstance(self.executor, _Inline):
                     raise
-                reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
+                reason = f"{type(error).__name__}: {error}".split("\n")[0].split(". ")[0]
                 raise Stopped(
                     f"A worker was lost ({reason}): what was finished is kept, start again."
                 ) from error
@@ -1166,6 +1167,71 @@ def against(results: Results, baseline: str = "constant", **which) -> pd.DataFra
             effect = statistics.improvement(values[:, i], base)
             rows.append((name, effect.estimate, effect.low, effect.high))
     return pd.DataFrame(rows, columns=["schedule", "estimate", "low", "high"])
+
+
+def recommendation(results: Results) -> list[str]:
+    """Which schedule to use, in sentences written from the results; each holds its evidence.
+
+    For results that hold the schedules constant and linear at horizon 1. The README and notebook
+    07 print them.
+    """
+    table = ranking(results).set_index("schedule")
+    for name in ("constant", "linear"):
+        _checks.choice("schedule", name, list(table.index))
+    report = select(results.report)
+    settings = report[["problem", "optimizer"]].drop_duplicates()
+    within = profile(results, [1.25]).loc[1.25]
+    best, first = table.index[0], table.iloc[0]
+    level = [name for name in table.index[1:] if table["low"][name] <= first["high"]]
+    sentences = [
+        f"**If you know how long you will train and can tune the peak: {best}.** Mean rank "
+        f"{first['rank']:.1f} [{first['low']:.1f}, {first['high']:.1f}] of {len(table)} over "
+        f"{len(settings)} settings ({settings['problem'].nunique()} problems, "
+        f"{settings['optimizer'].nunique()} optimizers); within 1.25 times the best schedule's "
+        f"loss in {within[best]:.0%} of them."
+    ]
+    if level:
+        named = ", ".join(f"{name} ({table['rank'][name]:.1f})" for name in level)
+        sentences.append(f"**As good, as far as these seeds can tell**: {named}.")
+    tops = {name: ranking(results, optimizer=name) for name in settings["optimizer"].unique()}
+    named = ", ".join(f"{top['schedule'][0]} with {name}" for name, top in tops.items())
+    sentences.append(f"**By optimizer**, the first places: {named}.")
+    gain = paired(results, "linear", "constant")
+    lower, higher = (gain["high"] < 0).sum(), (gain["low"] > 0).sum()
+    where = ", ".join(
+        f"{row.problem} with {row.optimizer}" for row in gain[gain["low"] > 0].itertuples()
+    )
+    sentences.append(
+        f"**Anneal, or keep the rate?** Tuned linear decay ends below a tuned constant rate "
+        f"in {lower} of {len(gain)} settings and above it in {higher}"
+        f"{': ' + where if where else ''}."
+    )
+    one = best_of_k(results).loc[1].sort_values()
+    sentences.append(
+        f"**If you can afford a single trial: {one.index[0]}.** It has the lowest expected regret "
+        f"of one random peak of the grid, {one.iloc[0]:.2f}; a constant rate has "
+        f"{one['constant']:.2f}, the worst ({one.index[-1]}) {one.iloc[-1]:.2f}."
+    )
+    return sentences
+
+
+def paired(results: Results, name: str, baseline: str, **which) -> pd.DataFrame:
+    """Log loss of ``name`` minus that of ``baseline`` in each setting, paired by seed.
+
+    Columns: problem, optimizer, horizon, estimate, low, high (95 % BCa interval of the mean).
+    """
+    values, settings, names = cube(select(results.report, **which))
+    for given in (name, baseline):
+        _checks.choice("schedule", given, names)
+    # A loss of 0 (an exact quadratic may reach it) has no logarithm.
+    logs = np.log(np.maximum(values, 1e-12))
+    effects = [
+        statistics.paired_effect(setting[names.index(baseline)], setting[names.index(name)])
+        for setting in logs
+    ]
+    columns = ["problem", "optimizer", "horizon", "estimate", "low", "high"]
+    rows = [(*s, e.estimate, e.low, e.high) for s, e in zip(settings, effects, strict=True)]
+    return pd.DataFrame(rows, columns=columns)
 
 
 # ------------------------------------------------------------------------------- command line

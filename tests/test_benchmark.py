@@ -655,3 +655,23 @@ def test_the_curves_of_known_values():
     both = benchmark.Results(trials, pd.concat([results.report, later]), {})
     order = benchmark.anytime(both).groupby("horizon")["schedule"].apply(list)
     assert order.to_dict() == {1.0: ["a", "b"], 2.0: ["b", "a"]}
+
+
+def test_the_recommendation_says_what_the_results_say():
+    results = synthetic([[[0.1, 0.2, 0.3], [0.3, 0.4, 0.5]], [[1.0, 1.1, 1.2], [0.9, 0.8, 1.0]]])
+    named = {"a": "linear", "b": "constant"}
+    results = benchmark.Results(
+        results.trials.replace({"schedule": named}), results.report.replace({"schedule": named}), {}
+    )
+    first, *rest = benchmark.recommendation(results)
+    assert "linear" in first and "of 2 over 2 settings (2 problems, 1 optimizers)" in first
+    text = " ".join(rest)
+    assert "in 1 of 2 settings and above it in 1: digits with sgd" in text
+    table = benchmark.paired(results, "linear", "constant")
+    assert np.allclose(
+        table["estimate"][1], np.log([1.0, 1.1, 1.2]).mean() - np.log([0.9, 0.8, 1.0]).mean()
+    )
+    assert (table["high"][0] < 0) and (table["low"][1] > 0)
+    with pytest.raises(ValueError, match="schedule = 'constant'"):
+        report = results.report[results.report["schedule"] == "linear"]
+        benchmark.recommendation(benchmark.Results(results.trials[:3], report, {}))

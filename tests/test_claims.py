@@ -5,6 +5,7 @@ from pathlib import Path
 
 from anneal_utils import claims
 from anneal_utils.statistics import Effect
+from tools import readme
 
 import pytest
 
@@ -56,20 +57,24 @@ def test_a_claim_settles_and_each_of_its_findings_can_break_it(claim):
         assert claim.sentence in str(error.value) and finding.name in str(error.value)
 
 
-def test_findings_must_be_complete_and_known():
+def test_findings_must_be_complete_and_known(monkeypatch):
     with pytest.raises(ValueError, match="C2 needs exactly first, tenth"):
         claims.settle("C2", first=0.01)
     with pytest.raises(ValueError, match="claim_id = 'C99'"):
         claims.settle("C99")
+    unmeasured = claims.Claim("C0", "A sentence.", "01_learning_rate")
+    monkeypatch.setattr(claims, "LEDGER", (*claims.LEDGER, unmeasured))
     with pytest.raises(ValueError, match="has no verdict yet"):
-        claims.settle("C9")
+        claims.settle("C0")
+    assert "| C0 | A sentence. | not measured yet | 01 |" in claims.markdown_table()
     with pytest.raises(ValueError, match="must be an Effect"):
         claims.settle("C1", replica=1.0, single_pair=0.3, continued=-1.0)
 
 
-def test_the_readme_shows_the_ledger():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert claims.markdown_table() in readme, "run: python -m tools.readme"
+def test_the_readme_shows_the_ledger_and_the_results():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, block in readme.blocks().items():
+        assert block and block in text, f"{name} is stale, run: python -m tools.readme"
 
 
 @pytest.mark.parametrize("claim", MEASURED, ids=lambda claim: claim.id)
