@@ -129,26 +129,25 @@ register_optimizer("momentum", _momentum, centre=0.01)
 register_optimizer("adam", keras.optimizers.Adam, centre=0.001)
 _own_optimizers, _own_problems = set(_optimizers), set(problems.names())
 
+# One protocol for both, so that "quick" gives some of the rows of "full", and the same ones.
 PROFILES = {
     "quick": dict(
         problems=["article", "digits"],
         schedules=["constant", "step", "cosine", "linear", "triangular", "one_cycle"],
         optimizers=["sgd"],
         horizons=[1.0],
-        budget=5,
-        tuning_seeds=2,
-        seeds=10,
     ),
     "full": dict(
         problems=None,
         schedules=None,
         optimizers=["sgd", "momentum", "adam"],
         horizons=[1.0],
-        # The anytime question: four horizons, one optimizer.
+        # The anytime question: four horizons, one optimizer, the problems that train fast.
         extra_horizons={"momentum": [0.125, 0.25, 0.5]},
-        budget=7,
-        tuning_seeds=3,
-        seeds=20,
+        extra_problems=[
+            *("article", "deep_mlp", "digits", "digits_noisy", "zipf", "wilson"),
+            *("quadratic", "quadratic_deep", "least_squares"),
+        ],
     ),
 }
 
@@ -853,6 +852,7 @@ def run(
     *,
     horizons: Iterable[float] = (1.0,),
     extra_horizons: Mapping | None = None,
+    extra_problems: Iterable[str] | None = None,
     jobs: int = 1,
     dask: str | None = None,
     cache=CACHE,
@@ -866,7 +866,8 @@ def run(
     ``problems`` and ``schedules``: names, or texts such as ``"digits_noisy:noise=0.4"`` and
     ``"cosine:warmup=0,0.1"`` (two variants inside one budget; see :func:`parse`); by default all.
     ``optimizers``: of :func:`optimizer_names`. ``horizons``: multiples of each problem's epochs;
-    ``extra_horizons``: ``{optimizer: more of them}``. ``jobs``: processes (1: this one, with
+    ``extra_horizons``: ``{optimizer: more of them}``, for ``extra_problems`` (default: all).
+    ``jobs``: processes (1: this one, with
     threads); ``dask``: a scheduler's address instead. ``plugins``: files that register more.
     ``protocol``: fields of :class:`Protocol`.
 
@@ -876,7 +877,8 @@ def run(
     plugins = [p if isinstance(p, Plugin) else Plugin.read(p) for p in plugins]
     for plugin in plugins:
         _load_plugin(plugin)
-    plan = _plan(problems, schedules, optimizers, horizons, extra_horizons, protocol)
+    extra = (extra_horizons, extra_problems)
+    plan = _plan(problems, schedules, optimizers, horizons, extra, protocol)
     groups, methods, protocol = plan
     jobs = _checks.count("jobs", jobs)
     _checks.choice("mode", mode, ("auto", "graph", "xla"))
@@ -934,7 +936,8 @@ def _plan(names, texts, optimizers, horizons, extra, protocol):
     protocol = Protocol(**protocol)
     names = default_problems() if names is None else list(names)
     texts = schedules.names() if texts is None else list(texts)
-    optimizers, horizons, extra = list(optimizers), list(horizons), dict(extra or {})
+    optimizers, horizons = list(optimizers), list(horizons)
+    extra, longer = dict(extra[0] or {}), names if extra[1] is None else list(extra[1])
     for argument, values in (
         ("problems", names),
         ("schedules", texts),
@@ -961,7 +964,8 @@ def _plan(names, texts, optimizers, horizons, extra, protocol):
     for name in names:
         problem = _problem(name)
         for optimizer in optimizers:
-            for horizon in sorted({*horizons, *extra.get(optimizer, ())}):
+            more = extra.get(optimizer, ()) if name in longer else ()
+            for horizon in sorted({*horizons, *more}):
                 epochs = max(1, round(_checks.positive("horizon", horizon) * problem.epochs))
                 groups.append(_Group(name, optimizer, float(horizon), epochs))
                 steps = epochs * problem.steps_per_epoch
@@ -1335,6 +1339,7 @@ def settings(profile: str, **given) -> dict:
     given = {name: value for name, value in given.items() if value is not None}
     if {"optimizers", "horizons"} & set(given):
         chosen.pop("extra_horizons", None)
+        chosen.pop("extra_problems", None)
     return chosen | given
 
 

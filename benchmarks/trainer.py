@@ -1,6 +1,6 @@
 """Many-run trainer against a loop of ``model.fit``, as ratios taken in one run.
 
-    python benchmarks/trainer.py [--problem digits] [--runs 1 8 64 512 2048] [--fits 6]
+    python benchmarks/trainer.py [--problem digits] [--runs 1 8 64 512 2048] [--fits 8]
 
 The loop is timed on a few fits of fresh models (what people write), here and over as many
 processes as there are cores, before and after the trainer so that all see the same machine; its
@@ -56,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--problem", default="digits", choices=problems.names())
     parser.add_argument("--runs", type=int, nargs="+", default=[1, 8, 64, 512, 2048])
-    parser.add_argument("--fits", type=int, default=6, help="of each loop")
+    parser.add_argument("--fits", type=int, default=8, help="of each loop")
     options = parser.parse_args()
     problem, cores = problems.load(options.problem), training.cores()
     # 12 schedules x 9 peaks x 20 seeds; every schedule and seed is in a part of it too.
@@ -69,7 +69,8 @@ def main() -> None:
     print(f"first result: {first:.1f} s from the start of Python; {cores} cores", flush=True)
 
     pool = get_reusable_executor(max_workers=cores)
-    half = everything[: max(cores, options.fits // 2)]
+    # Whole rounds, so that no process waits for another at the end.
+    half = everything[: cores * max(1, options.fits // (2 * cores))]
     over_processes(pool, problem.name, everything[:cores])  # imports
     plain_fit(problem.name, everything[0])
     loop, spread = [], []

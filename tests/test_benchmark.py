@@ -193,6 +193,15 @@ def test_variants_compete_inside_one_budget(tmp_path):
     assert results.report.query("schedule != 'constant'")["knobs"].nunique() == 1
 
 
+def test_a_slice_gives_the_same_rows(reference, tmp_path):
+    results, _ = reference
+    part = benchmark.run(**{**SMALL, "schedules": ["cosine"]}, cache=tmp_path)
+    for name in ("trials", "report"):
+        whole = getattr(results, name)
+        rows = whole[(whole["schedule"] == "cosine") | (whole.get("kind") == "scan")]
+        pd.testing.assert_frame_equal(getattr(part, name), rows.reset_index(drop=True))
+
+
 def test_horizons_are_multiples_of_the_epochs(tmp_path):
     results = benchmark.run(
         problems=["quadratic:epochs=4"],
@@ -224,6 +233,10 @@ def test_the_profiles_can_be_planned():
     assert not set(benchmark.default_problems()) & set(benchmark.DOWNLOADS)
     assert set(benchmark.DOWNLOADS) < set(problems.names())
     assert "extra_horizons" not in benchmark.settings("full", optimizers=["sgd"])
+    # "quick" is a part of "full": the same protocol, fewer methods.
+    quick, full = benchmark.PROFILES["quick"], benchmark.PROFILES["full"]
+    assert set(quick) < set(full) and set(quick["optimizers"]) < set(full["optimizers"])
+    assert set(quick["horizons"]) <= set(full["horizons"])
 
 
 # ------------------------------------------------------------------- the same table everywhere
