@@ -15,7 +15,7 @@ _serializable = keras.saving.register_keras_serializable("anneal_utils")
 
 @_serializable
 class ScheduledMomentumSGD(keras.optimizers.SGD):
-    """SGD whose momentum follows a schedule of the optimizer step (Smith & Topin 2018).
+    """SGD whose momentum follows a schedule of the optimizer step (Smith 2018, arXiv:1803.09820).
 
     ``momentum``: a number in [0, 1), or a ``LearningRateSchedule`` that returns one for each
     step. Keras's own ``SGD`` reads its momentum once, when the step is traced, so a callback can

@@ -221,7 +221,8 @@ def test_the_profiles_can_be_planned():
     for profile in benchmark.PROFILES:
         given = benchmark.settings(profile)
         names, texts = given.pop("problems"), given.pop("schedules")
-        wanted, extra = given.pop("horizons"), given.pop("extra_horizons", None)
+        wanted = given.pop("horizons")
+        extra = given.pop("extra_horizons", None), given.pop("extra_problems", None)
         groups, methods, _ = benchmark._plan(
             names, texts, given.pop("optimizers"), wanted, extra, given
         )
@@ -232,7 +233,11 @@ def test_the_profiles_can_be_planned():
     assert len({group.horizon for group in groups}) >= 4
     assert not set(benchmark.default_problems()) & set(benchmark.DOWNLOADS)
     assert set(benchmark.DOWNLOADS) < set(problems.names())
-    assert "extra_horizons" not in benchmark.settings("full", optimizers=["sgd"])
+    assert not {"extra_horizons", "extra_problems"} & set(
+        benchmark.settings("full", optimizers=["sgd"])
+    )
+    long = {group.problem for group in groups if group.horizon != 1.0}
+    assert long == set(benchmark.PROFILES["full"]["extra_problems"])
     # "quick" is a part of "full": the same protocol, fewer methods.
     quick, full = benchmark.PROFILES["quick"], benchmark.PROFILES["full"]
     assert set(quick) < set(full) and set(quick["optimizers"]) < set(full["optimizers"])
