@@ -109,16 +109,18 @@ def moments(gradients, beta_1=0.9, beta_2=0.999):
         yield first, second, step
 
 
-def test_adabound_is_its_papers_formula():
-    path, x = descend(AdaBound(0.01, final_ratio=5.0, gamma=0.05), 120, noise=0.5), START
-    clipped = 0
+@pytest.mark.parametrize("ratio", [5.0, 0.5])  # the lower bound acts, or the upper one
+def test_adabound_is_its_papers_formula(ratio):
+    path, x = descend(AdaBound(0.01, final_ratio=ratio, gamma=0.05), 120, noise=0.5), START
+    below, above = 0, 0
     for (_, after), (m, v, t) in zip(path, moments(g for g, _ in path), strict=True):
         own = 0.01 * np.sqrt(1 - 0.999**t) / (1 - 0.9**t) / (np.sqrt(v) + 1e-7)
-        low, high = 0.05 * (1 - 1 / (0.05 * t + 1)), 0.05 * (1 + 1 / (0.05 * t))
-        clipped += int(((own < low) | (own > high)).sum())
+        low = 0.01 * ratio * (1 - 1 / (0.05 * t + 1))
+        high = 0.01 * ratio * (1 + 1 / (0.05 * t))
+        below, above = below + int((own < low).sum()), above + int((own > high).sum())
         x = x - np.clip(own, low, high) * m
         np.testing.assert_allclose(after, x, rtol=1e-4, atol=1e-5)
-    assert 0 < clipped < 3 * 120  # both branches were seen
+    assert 0 < (below if ratio > 1 else above) < 3 * 120  # clipped, and not always
 
 
 def test_adabound_with_a_wide_band_is_adam():
