@@ -13,13 +13,11 @@ are paired, and a run gives the same bits alone, among thousands, or on another 
 import contextlib
 import functools
 import inspect
-import math
 import numbers
 import os
 import queue
 import random
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -394,8 +392,9 @@ def _plateau_step(rules, state, rate, loss):
 class _Program:
     """One model, one optimizer, one horizon: a training as a single compiled function.
 
-    Not thread-safe, by design: each thread owns one, and a run never sees another run's state
-    because everything the run reads is assigned first.
+    Compiled once, whatever the number of threads: each call brings variables of its own (a
+    *seat*) for those that were traced. A run never sees another run's state because everything
+    it reads is assigned first.
     """
 
     def __init__(self, problem: Problem, make, epochs: int, mode: str):
@@ -425,19 +424,40 @@ class _Program:
         # Metrics are made by the first batch; make them before tracing, in eager mode.
         self.model.test_step(tuple(a[:1] for a in self.data[:2]))
         self.columns = ["loss", *(["accuracy"] if "accuracy" in problem.metrics else [])]
-        self.function = tf.function(self._train, jit_compile=mode == "xla", autograph=False)
-        self.concrete = None
-        self.seconds: list[float] = []  # of the first call, compilation included, and the second
+        # Traced and called as a concrete function: TensorFlow warns about many that are not.
+        self.concrete = tf.function(
+            self._train, jit_compile=mode == "xla", autograph=False
+        ).get_concrete_function(
+            [v.numpy() for v in self.state],
+            self.fresh,
+            self.table.rates.numpy(),
+            np.zeros((epochs, self.steps, problem.batch_size), "int32"),
+            _plateau_vector(None),
+        )
+        self.traced = {id(v.handle): v.numpy() for v in self.concrete.variables}
+        self.compiled = False
+        self.seats: queue.SimpleQueue = queue.SimpleQueue()
+
+    def _seat(self) -> list:
+        """What the traced function captured, with new variables in the place of its own."""
+        variables, captured = [], []
+        for tensor in self.concrete.captured_inputs:
+            if id(tensor) in self.traced:
+                variables.append(tf.Variable(self.traced[id(tensor)]))
+                tensor = variables[-1].handle
+            captured.append(tensor)
+        return [variables, captured]  # a handle lives as long as its variable
 
     def call(self, *arguments):
-        """Train one run. Traced once: TensorFlow warns about many functions called as such."""
-        start = time.perf_counter()
-        if self.concrete is None:
-            self.concrete = self.function.get_concrete_function(*arguments)
-        history, left, final = self.concrete(*arguments)
+        """Train one run; from any thread."""
+        try:
+            seat = self.seats.get_nowait()
+        except queue.Empty:
+            seat = self._seat()
+        history, left, final = self.concrete.inference_fn.call_with_captures(arguments, {}, seat[1])
         history = history.numpy()  # waits for the end of the run
-        if len(self.seconds) < 2:
-            self.seconds.append(time.perf_counter() - start)
+        self.compiled = True
+        self.seats.put(seat)
         return history, int(left), [w.numpy() for w in final]
 
     def optimizer_state(self, weights) -> list[np.ndarray]:
@@ -507,8 +527,8 @@ _programs: OrderedDict = OrderedDict()  # the most recently used programs, so a 
 _training = threading.Lock()  # programs are shared by all calls, so one call trains at a time
 
 
-def _program(problem, make, epochs, mode, worker) -> _Program:
-    key = (problem, make, epochs, mode, worker)
+def _program(problem, make, epochs, mode) -> _Program:
+    key = (problem, make, epochs, mode)
     if key not in _programs:
         _programs[key] = _Program(problem, make, epochs, mode)
     _programs.move_to_end(key)
@@ -569,72 +589,64 @@ def train(
     groups: dict = {}
     for index, run in enumerate(runs):
         groups.setdefault((run.make, run.epochs or problem.epochs), []).append(index)
+    ends: queue.SimpleQueue = queue.SimpleQueue()  # of runs: None, or the error
+    stop = threading.Event()
+
+    def job(index, program, weights, slots, waiting=()):
+        """Train one run, then let those begin that waited for its compilation."""
+        run = runs[index]
+        try:
+            if not stop.is_set():
+                order = _order(problem, run.seed, program.epochs)
+                rules = _plateau_vector(run.recipe)
+                done = program.call(weights, slots, results[index], order, rules)
+                results[index] = (results[index], *done)
+            for other in waiting:
+                pool.submit(job, *other)
+            ends.put(None)
+        except BaseException as error:
+            ends.put(error)
+
     # The bar appears only when the work takes longer than five seconds.
-    with _training, tqdm(total=len(runs), disable=not show, delay=5, unit="run") as bar:
-        for (make, epochs), members in groups.items():
-            _train_group(problem, make, epochs, mode, threads, runs, members, results, bar)
+    with (
+        _training,
+        tqdm(total=len(runs), disable=not show, delay=5, unit="run") as bar,
+        ThreadPoolExecutor(threads) as pool,
+    ):
+        try:
+            # While one program is traced here, the threads compile and train those before it.
+            for (make, epochs), members in groups.items():
+                program = _program(problem, make, epochs, mode)
+                prepared = _prepared(problem, program, runs, members, results)
+                if not program.compiled:  # the first run compiles for all of them
+                    prepared = [(*prepared[0], prepared[1:])]
+                for ready in prepared:
+                    pool.submit(job, *ready)
+            for _ in runs:
+                error = ends.get()
+                if error is not None:
+                    raise error
+                bar.update()
+        finally:
+            stop.set()  # an error or Ctrl-C ends the threads after the run they are in
     frame = _frame(problem, runs, results)
     return ([weights for *_, weights in results], frame) if return_weights else frame
 
 
-def _train_group(problem, make, epochs, mode, threads, runs, members, results, bar) -> None:
-    """Train the runs that share a program; ``results[i] = (rates, history, left, weights)``."""
-    seeds = sorted({runs[i].seed for i in members})
-    # Keras's global seed is not thread-safe: initial weights come from this thread only.
-    initial = {seed: _initial(problem, seed) for seed in seeds}
-    first = _program(problem, make, epochs, mode, 0)
+def _prepared(problem, program, runs, members, results) -> list[tuple]:
+    """``(index, program, weights, slots)`` of one program's runs; their rates into ``results``."""
+    # Keras's global seed is not thread-safe: everything that builds is done by this thread.
+    initial = {seed: _initial(problem, seed) for seed in sorted({runs[i].seed for i in members})}
+    slots = {seed: program.optimizer_state(weights) for seed, weights in initial.items()}
     tables: dict = {}
     for i in members:
         run = runs[i]
         key = (run.schedule, run.recipe, run.peak, run.warmup)
         if key not in tables:
-            tables[key] = rates(problem, run, exact=first.exact)
+            tables[key] = rates(problem, run, exact=program.exact)
         results[i] = tables[key]
-    work = queue.SimpleQueue()
-    for i in sorted(members, key=lambda i: runs[i].seed):
-        work.put(i)
-    stop = threading.Event()
-
-    def worker(program, limit=math.inf):
-        while limit > 0 and not stop.is_set():
-            try:
-                i = work.get_nowait()
-            except queue.Empty:
-                return
-            weights = initial[runs[i].seed]
-            done = program.call(
-                weights,
-                program.optimizer_state(weights),
-                results[i],
-                _order(problem, runs[i].seed, epochs),
-                _plateau_vector(runs[i].recipe),
-            )
-            results[i] = (results[i], *done)
-            limit -= 1
-            bar.update()
-
-    if len(members) < _MANY:
-        worker(first, limit=2)  # they tell what a run costs, and what a compilation
-    if threads == 1 or (len(members) < _MANY and not _pays(first, work.qsize())):
-        worker(first)
-        return
-    programs = [_program(problem, make, epochs, mode, index) for index in range(threads)]
-    with ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(worker, program) for program in programs]
-        try:
-            for future in futures:
-                future.result()
-        finally:
-            stop.set()  # an error or Ctrl-C in one thread ends the others after their run
-
-
-_MANY = 256  # runs for which every thread gets its own program at once
-
-
-def _pays(program: _Program, left: int) -> bool:
-    """Whether ``left`` runs are worth one more compilation, and the memory it keeps for good."""
-    first, second = program.seconds[0], program.seconds[-1]
-    return left * second > 2 * (first - second)
+    members = sorted(members, key=lambda i: runs[i].seed)  # equal seeds share a batch order
+    return [(i, program, initial[runs[i].seed], slots[runs[i].seed]) for i in members]
 
 
 def _frame(problem: Problem, runs: list[Run], results) -> pd.DataFrame:

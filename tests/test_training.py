@@ -1,7 +1,6 @@
 """The many-run trainer against plain Keras ``fit``, and against itself."""
 
 import math
-import types
 
 from anneal_utils import problems, schedules, training
 
@@ -195,15 +194,15 @@ def test_a_users_own_schedule_that_refuses_vectors():
     assert frame.peak.unique() == pytest.approx([0.1])
 
 
-def test_same_bits_alone_among_many_and_on_any_number_of_threads(monkeypatch):
-    monkeypatch.setattr(training, "_MANY", 1)  # few runs, yet a program for every thread
+@pytest.mark.parametrize("mode", ["xla", "graph"])
+@pytest.mark.parametrize("threads", [2, 5])
+def test_same_bits_alone_among_many_and_on_any_number_of_threads(mode, threads):
     problem = problem_of("dropout")
     runs = training.grid(["cosine", "step"], [0.05, 0.2], range(6))
-    one = training.train(problem, runs, threads=1)
-    two = training.train(problem, runs, threads=2)
-    assert any(key[0] is problem and key[-1] == 1 for key in training._programs)
-    pd.testing.assert_frame_equal(one, two, check_exact=True)
-    alone = training.train(problem, runs[13:14])
+    one = training.train(problem, runs, threads=1, mode=mode)
+    many = training.train(problem, runs, threads=threads, mode=mode)
+    pd.testing.assert_frame_equal(one, many, check_exact=True)
+    alone = training.train(problem, runs[13:14], mode=mode)
     among = one.iloc[13 * 3 : 14 * 3].reset_index(drop=True)
     pd.testing.assert_frame_equal(alone, among, check_exact=True)
     assert one.groupby("seed").val_loss.first().nunique() == 6
@@ -265,7 +264,7 @@ def test_noisy_quadratic_has_its_closed_form_moments():
 def test_weights_that_an_optimizer_copies_belong_to_the_run():
     problem = problem_of("dense")
     runs = training.grid({"c": 0.01}, seeds=[1, 2], optimizer="schedulefreeadamw")
-    program = training._program(problem, runs[0].make, 3, "graph", 0)
+    program = training._program(problem, runs[0].make, 3, "graph")
     assert program.copies_weights
     first, second = (program.optimizer_state(training._initial(problem, s)) for s in (1, 2))
     assert any(not np.array_equal(a, b) for a, b in zip(first, second, strict=True))
@@ -349,20 +348,48 @@ def test_a_model_that_is_not_built_is_refused():
         training.train(problem, training.grid({"c": 0.1}))
 
 
-def test_a_second_program_is_compiled_only_for_work_that_repays_it():
-    compiled = types.SimpleNamespace(seconds=[2.1, 0.1])  # a compilation of 2 s, runs of 0.1 s
-    assert not training._pays(compiled, 39)
-    assert training._pays(compiled, 41)
+def test_every_thread_brings_all_variables_of_the_one_program():
+    problem = problem_of("dropout")
+    runs = training.grid({"c": 0.1}, seeds=range(8), optimizer="adam")
+    training.train(problem, runs, threads=2)
+    program = training._program(problem, "adam", problem.epochs, "auto")
+    shared = {id(v.handle) for v in program.concrete.variables}
+    owned = {id(v.value) for v in (*program.model.variables, *program.optimizer.variables)}
+    assert len(shared) >= len(owned)  # and the table of rates, and the metrics
+    seats = [program.seats.get_nowait() for _ in range(program.seats.qsize())]
+    assert seats
+    for variables, captured in seats:
+        assert len(variables) == len(shared)
+        assert not shared & {id(tensor) for tensor in captured}
+
+
+def test_several_optimizers_in_one_call_train_as_each_alone():
     problem = problem_of("dense")
-    training.train(problem, training.grid({"c": 0.1}, seeds=range(5)), threads=2)
-    assert not any(key[0] is problem and key[-1] == 1 for key in training._programs)
+    optimizers = {"sgd": "sgd", "adam": "adam", "free": "schedulefreeadamw"}
+    together = training.grid(["linear"], [0.01, 0.1], range(3), optimizers)
+    frame = training.train(problem, together, threads=2)
+    for name, make in optimizers.items():
+        alone = training.train(problem, training.grid(["linear"], [0.01, 0.1], range(3), make))
+        mine = frame[frame.optimizer == name].assign(optimizer=alone.optimizer[0])
+        pd.testing.assert_frame_equal(mine.reset_index(drop=True), alone, check_exact=True)
 
 
-def test_an_error_inside_a_thread_reaches_the_caller(monkeypatch):
-    monkeypatch.setattr(training, "_MANY", 1)
-    problem = tiny(MODELS["dense"], loss=lambda y, p: keras.ops.matmul(p, p))
-    with pytest.raises(Exception, match=r"(?i)matmul|shape|dimension"):
-        training.train(problem, training.grid({"c": 0.1}, seeds=range(8)), threads=2)
+def test_an_error_inside_a_thread_reaches_the_caller_and_ends_the_others(monkeypatch):
+    problem, calls = problem_of("dense"), []
+    whole = training._Program.call
+
+    def breaks(program, *arguments):
+        calls.append(None)
+        if len(calls) == 3:
+            raise OSError("the third run breaks")
+        return whole(program, *arguments)
+
+    monkeypatch.setattr(training._Program, "call", breaks)
+    runs = training.grid({"c": 0.1}, seeds=range(200))
+    with pytest.raises(OSError, match="the third run breaks"):
+        training.train(problem, runs, threads=2)
+    assert len(calls) < 100
+    assert len(training.train(problem, runs[:5], threads=2)) == 5 * problem.epochs
 
 
 def test_global_random_state_is_left_alone():
@@ -462,9 +489,9 @@ def test_schedule_free_built_inside_fit_loses_its_starting_point():
 
 def test_auto_mode_avoids_xla_where_it_does_not_hold():
     conv, dense = problem_of("conv"), problem_of("dense")
-    assert training._program(conv, "sgd", 3, "auto", 0).exact
-    assert training._program(dense, "adafactor", 3, "auto", 0).exact
-    assert not training._program(dense, "sgd", 3, "auto", 0).exact
+    assert training._program(conv, "sgd", 3, "auto").exact
+    assert training._program(dense, "adafactor", 3, "auto").exact
+    assert not training._program(dense, "sgd", 3, "auto").exact
 
 
 def test_range_test_loss_is_each_batchs_own_and_before_its_update():
