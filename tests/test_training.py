@@ -392,6 +392,31 @@ def test_an_error_inside_a_thread_reaches_the_caller_and_ends_the_others(monkeyp
     assert len(training.train(problem, runs[:5], threads=2)) == 5 * problem.epochs
 
 
+@pytest.mark.parametrize("name", problems.names()[:-2])  # without the downloads
+def test_initial_weights_are_those_of_the_built_model(name):
+    problem = problems.load(name)
+    for seed in (3, 600):
+        built = [variable.numpy() for variable in training._build(problem, seed).variables]
+        for drawn, expected in zip(training._initial(problem, seed), built, strict=True):
+            np.testing.assert_array_equal(drawn, expected)
+    if not name.startswith("quadratic"):  # their point starts where its layer was told
+        assert training._makers(problem), "initial weights are slow again"
+
+
+def test_models_that_do_not_start_from_their_initializers_are_built():
+    def shifted():
+        model = MODELS["dense"]()
+        model.set_weights([weights + 1 for weights in model.get_weights()])
+        return model
+
+    for problem in (problem_of("dropout"), tiny(shifted)):
+        assert training._makers(problem) is None
+        first, second = (training._initial(problem, seed) for seed in (1, 2))
+        expected = [variable.numpy() for variable in training._build(problem, 2).variables]
+        assert not np.array_equal(first[0], second[0])
+        assert all(map(np.array_equal, second, expected))
+
+
 def test_global_random_state_is_left_alone():
     np.random.seed(7)
     expected = np.random.RandomState(7).uniform(size=3)
