@@ -75,7 +75,7 @@ class Protocol:
     """
 
     budget: int = 7
-    tuning_seeds: int = 3
+    tuning_seeds: int = 10
     seeds: int = 20
     ratio: float = 2.0
     extensions: int = 8
