@@ -454,7 +454,8 @@ class _Program:
             seat = self.seats.get_nowait()
         except queue.Empty:
             seat = self._seat()
-        history, left, final = self.concrete.inference_fn.call_with_captures(arguments, {}, seat[1])
+        tensors = [tf.convert_to_tensor(array) for array in tf.nest.flatten(arguments)]
+        history, left, final = self.concrete.inference_fn.call_preflattened(tensors + seat[1])
         history = history.numpy()  # waits for the end of the run
         self.compiled = True
         self.seats.put(seat)
@@ -645,11 +646,12 @@ def train(
     groups: dict = {}
     for index, run in enumerate(runs):
         groups.setdefault((run.make, run.epochs or problem.epochs), []).append(index)
-    ends: queue.SimpleQueue = queue.SimpleQueue()  # of runs: None, or the error
-    stop = threading.Event()
+    errors, left, lock = [], len(runs), threading.Lock()
+    stop, finished = threading.Event(), threading.Event()
 
     def job(index, program, weights, slots, waiting=()):
         """Train one run, then let those begin that waited for its compilation."""
+        nonlocal left
         run = runs[index]
         try:
             if not stop.is_set():
@@ -659,9 +661,13 @@ def train(
                 results[index] = (results[index], *done)
             for other in waiting:
                 pool.submit(job, *other)
-            ends.put(None)
         except BaseException as error:
-            ends.put(error)
+            errors.append(error)
+        with lock:
+            left -= 1
+            bar.update()
+        if errors or not left:
+            finished.set()
 
     # The bar appears only when the work takes longer than five seconds.
     with (
@@ -678,11 +684,9 @@ def train(
                     prepared = [(*prepared[0], prepared[1:])]
                 for ready in prepared:
                     pool.submit(job, *ready)
-            for _ in runs:
-                error = ends.get()
-                if error is not None:
-                    raise error
-                bar.update()
+            finished.wait()  # once: waking this thread for every run would slow the others
+            if errors:
+                raise errors[0]
         finally:
             stop.set()  # an error or Ctrl-C ends the threads after the run they are in
     frame = _frame(problem, runs, results)
