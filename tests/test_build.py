@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -10,15 +11,19 @@ from pathlib import Path
 
 from tools import notebooks
 
+import nbformat
 import pytest
 import yaml
+from nbformat.v4 import new_code_cell, new_notebook
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from test_notebook_gates import alive, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKEFILE = (ROOT / "Makefile").read_text()
+SET_UP = (ROOT / "tools" / "setup.sh").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCK = (ROOT / "requirements.txt").read_text()
 DIRECT = [
@@ -143,7 +148,7 @@ def test_every_place_means_the_same_pythons():
     minors = [f"3.{minor}" for minor in range(8, 20) if wanted.contains(f"3.{minor}.9")]
     assert minors == list(PYTHONS)
     low, high = re.search(
-        r"\((3, \d+)\) <= sys.version_info\[:2\] <= \((3, \d+)\)", MAKEFILE
+        r"\((3, \d+)\) <= sys.version_info\[:2\] <= \((3, \d+)\)", SET_UP
     ).groups()
     assert [low.replace(", ", "."), high.replace(", ", ".")] == [minors[0], minors[-1]]
     assert f"--python-version {minors[0]}" in MAKEFILE  # compiled for the oldest
@@ -163,6 +168,13 @@ def make(folder, *arguments, **variables):
         text=True,
         env=os.environ | variables,
     )
+
+
+def copy_of_what_sets_up(folder):
+    """A folder that ``make setup`` can be tried in."""
+    (folder / "tools").mkdir()
+    for name in ("Makefile", "pyproject.toml", "requirements.txt", "tools/setup.sh"):
+        shutil.copy(ROOT / name, folder / name)
 
 
 def targets():
@@ -185,8 +197,7 @@ def test_help_lists_every_target():
 
 @pytest.mark.parametrize("wrong", ["false", "no-such-python"])
 def test_a_wrong_python_is_told_in_one_sentence(tmp_path, wrong):
-    for name in ("Makefile", "pyproject.toml", "requirements.txt"):
-        shutil.copy(ROOT / name, tmp_path)
+    copy_of_what_sets_up(tmp_path)
     said = make(tmp_path, "setup", f"PYTHON={shutil.which(wrong) or wrong}")
     assert said.returncode != 0
     lines = (said.stdout + said.stderr).splitlines()
@@ -204,11 +215,10 @@ def test_a_wrong_python_is_told_in_one_sentence(tmp_path, wrong):
     ],
 )
 def test_a_machine_that_lacks_something_is_told_in_one_sentence(tmp_path, target, python, sentence):
-    for name in ("Makefile", "pyproject.toml", "requirements.txt"):
-        shutil.copy(ROOT / name, tmp_path)
+    copy_of_what_sets_up(tmp_path)
     tools = tmp_path / "path"  # all that this machine has: no uv, and one Python
     tools.mkdir()
-    for name in ("bash", "make", "mkdir", "rm"):
+    for name in ("bash", "make", "mkdir", "rm", "chmod", "ln", "mktemp", "mv", "touch"):
         if shutil.which(name) is None:
             pytest.skip(f"{name} is not installed")
         (tools / name).symlink_to(shutil.which(name))
@@ -218,25 +228,30 @@ def test_a_machine_that_lacks_something_is_told_in_one_sentence(tmp_path, target
     assert said.returncode != 0
     own = [line for line in said.stderr.splitlines() if not line.startswith("make")]
     assert len(own) == 1 and sentence in own[0], said.stderr
-    assert not (tmp_path / ".venv" / ".ready").exists()
+    assert not list(tmp_path.glob(".venv*"))
+
+
+def stub_uv(tmp_path):
+    """Makefile variables and environment with a uv that installs nothing, and fails if told to."""
+    copy_of_what_sets_up(tmp_path)
+    uv = tmp_path / "path" / "uv"
+    uv.parent.mkdir()
+    uv.write_text(
+        "#!/bin/sh\n"
+        'for word in "$@"; do if test "$word" = "$FAILS_AT"; then\n'
+        '  test -z "$HANGS" || { echo $$ > hangs.part; mv hangs.part hangs; exec sleep 300; }\n'
+        "  exit 3\n"
+        "fi; done\n"
+        'test "$1" != venv || { for folder; do :; done; mkdir -p "$folder/bin"; }\n'
+    )
+    uv.chmod(0o755)
+    return {"PATH": f"{uv.parent}{os.pathsep}{os.environ['PATH']}", "PYTHON": sys.executable}
 
 
 @pytest.mark.parametrize("old_make", [(), (".SHELLFLAGS=-c",)])  # 3.81 has no .SHELLFLAGS
 @pytest.mark.parametrize("fails_at", ["venv", "-r", "-e", "nowhere"])
 def test_a_failed_setup_leaves_no_stamp(tmp_path, fails_at, old_make):
-    for name in ("Makefile", "pyproject.toml", "requirements.txt"):
-        shutil.copy(ROOT / name, tmp_path)
-    uv = tmp_path / "path" / "uv"  # installs nothing, and fails where it is told to
-    uv.parent.mkdir()
-    uv.write_text(
-        '#!/bin/sh\nfor word in "$@"; do test "$word" != "$FAILS_AT" || exit 3; done\n'
-        "mkdir -p .venv/bin\n"
-    )
-    uv.chmod(0o755)
-    path = f"{uv.parent}{os.pathsep}{os.environ['PATH']}"
-    said = make(
-        tmp_path, "setup", f"PYTHON={sys.executable}", *old_make, PATH=path, FAILS_AT=fails_at
-    )
+    said = make(tmp_path, "setup", *old_make, FAILS_AT=fails_at, **stub_uv(tmp_path))
     good = fails_at == "nowhere"
     assert (said.returncode == 0) == good, said.stderr
     assert (tmp_path / ".venv" / ".ready").exists() == good
@@ -244,12 +259,164 @@ def test_a_failed_setup_leaves_no_stamp(tmp_path, fails_at, old_make):
         setting = tmp_path / ".venv" / "etc" / "ipython" / "ipython_kernel_config.py"
         assert setting.read_text() == "c.IPKernelApp.capture_fd_output = False\n"
         assert make(tmp_path, "setup", *old_make).stdout.count("Setting up") == 0
+    else:
+        assert not list(tmp_path.glob(".venv*"))
+
+
+def in_use(tmp_path, kind, variables):
+    """An environment out of date, ``folder`` or ``link``, and a function that tells what it is."""
+    venv = tmp_path / ".venv"
+    if kind == "folder":  # as an older Makefile built it
+        (venv / "bin").mkdir(parents=True)
+        (venv / ".ready").touch()
+    else:
+        assert make(tmp_path, "setup", **variables).returncode == 0
+    assert venv.is_symlink() == (kind == "link")
+    (venv / "bin" / "tool").write_text("works")
+    os.utime(venv / ".ready", (1, 1))
+
+    def state():
+        within = sorted(path for path in tmp_path.glob(".venv/**/*"))
+        files = {path: path.is_file() and path.read_bytes() for path in within}
+        times = (venv / ".ready").stat().st_mtime
+        return files, times, venv.resolve(), sorted(tmp_path.glob(".venv*"))
+
+    return state
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+@pytest.mark.parametrize("hangs", ["", "yes"])
+@pytest.mark.parametrize("fails_at", ["venv", "-r", "-e"])
+def test_a_set_up_that_does_not_end_well_changes_nothing(tmp_path, fails_at, hangs, kind):
+    variables = stub_uv(tmp_path)
+    state = in_use(tmp_path, kind, variables)
+    before = state()
+    process = subprocess.Popen(
+        ["make", "setup"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | variables | {"FAILS_AT": fails_at, "HANGS": hangs},
+    )
+    if hangs:
+        wait_until((tmp_path / "hangs").exists)
+        process.terminate()
+    _, wrong = process.communicate(timeout=30)  # what hangs would hold the pipes
+    assert process.returncode != 0
+    own = [line for line in wrong.splitlines() if not line.startswith("make")]
+    assert own == ["Not set up: the previous environment in .venv was kept as it was."]
+    assert state() == before
+    # With what it lacked there again, the same command succeeds.
+    said = make(tmp_path, "setup", **variables)
+    assert said.returncode == 0 and said.stderr == ""
+    assert not (tmp_path / ".venv" / "bin" / "tool").exists()
+    assert sorted(tmp_path.glob(".venv*")) == sorted(
+        [tmp_path / ".venv", (tmp_path / ".venv").resolve()]
+    )
+    assert make(tmp_path, "setup", **variables).stdout == ".venv is ready.\n"
+
+
+def test_a_set_up_removes_its_own_left_over_folders_and_no_others(tmp_path):
+    variables = stub_uv(tmp_path)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    mine, others = f".venv-made-{ended.pid}-abcdef", [".venv-gpu", f".venv-made-{os.getpid()}-a"]
+    for name in (mine, *others):  # of a maker that was killed; of a person; of a maker at work
+        (tmp_path / name).mkdir()
+    outside = tmp_path / "elsewhere"
+    outside.mkdir()
+    (tmp_path / ".venv").symlink_to(outside)  # somebody's own
+    assert make(tmp_path, "setup", **variables).returncode == 0
+    now = (tmp_path / ".venv").resolve()
+    assert now.parent == tmp_path and outside.is_dir()
+    assert {path.name for path in tmp_path.glob(".venv*")} == {".venv", now.name, *others}
+
+
+def test_activated_shells_go_by_the_link(tmp_path):
+    variables = stub_uv(tmp_path)
+    uv = tmp_path / "path" / "uv"
+    more = 'test "$1" != venv || echo "VIRTUAL_ENV=/x/$folder" > "$folder/bin/activate"\n'
+    uv.write_text(uv.read_text() + more)
+    assert make(tmp_path, "setup", **variables).returncode == 0
+    assert (tmp_path / ".venv/bin/activate").read_text() == "VIRTUAL_ENV=/x/.venv\n"
+
+
+STUB = """\
+#!/bin/sh
+sleep 300 &
+echo $$ $! > pids.part
+mv pids.part pids
+wait
+"""
+HANGS = """\
+import os, time
+with open("../pids.part", "w") as file:
+    file.write(f"{os.getpid()} {os.getppid()}")
+os.rename("../pids.part", "../pids")
+time.sleep(300)"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
+@pytest.mark.parametrize("how", ["kill", "kill -INT of the group", "Ctrl-C"])
+@pytest.mark.parametrize(
+    "target, during", [("run-all", "notebook"), ("test", "notebook"), ("test", "pytest")]
+)
+def test_what_make_started_ends_with_it(tmp_path, target, during, how):
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    copy_of_what_sets_up(tmp_path)
+    for name in ("tools", "anneal_utils"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        for file in (ROOT / name).glob("*.py"):
+            shutil.copy(file, tmp_path / name)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".ready").touch()
+    if during == "notebook":
+        cells = [new_code_cell('PROFILE = "quick"'), new_code_cell(HANGS)]
+        cells[0].metadata["tags"] = ["parameters"]
+        (tmp_path / "notebooks").mkdir()
+        nbformat.write(new_notebook(cells=cells), tmp_path / "notebooks" / "hangs.ipynb")
+    stub = tmp_path / "stub"
+    stub.write_text(STUB if during == "pytest" else "#!/bin/sh\ntouch second\n")
+    stub.chmod(0o755)
+    command = ["make", target, f"BIN={Path(sys.executable).parent}", f"PYTEST={stub}"]
+    # `make … &` in a shell that is not interactive: SIGINT is ignored by all that it starts.
+    background = ["bash", "-c", '"$@" & echo $!; wait', "bash", *command]
+    process = subprocess.Popen(
+        command if how == "Ctrl-C" else background,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    pids = []
+    try:
+        maker = process.pid if how == "Ctrl-C" else int(process.stdout.readline())
+        wait_until((tmp_path / "pids").exists)
+        pids = [*map(int, (tmp_path / "pids").read_text().split()), maker]
+        assert all(map(alive, pids))
+        if how == "kill":
+            os.kill(maker, signal.SIGTERM)
+        else:
+            os.killpg(process.pid, signal.SIGINT)
+        said, _ = process.communicate(timeout=30)  # whoever is left holds the pipe
+        wait_until(lambda: not any(map(alive, pids)), 5)
+    finally:
+        for pid in filter(alive, [process.pid, *pids]):
+            os.kill(pid, signal.SIGKILL)
+    assert said.count("Interrupted; finished notebooks are kept") == 1
+    assert "Traceback" not in said
+    assert not (tmp_path / "second").exists(), "it went on with the second part"
 
 
 def test_the_tests_need_the_environment_and_what_it_is_made_of():
     made = make(ROOT, "--dry-run", "--always-make", "test").stdout
-    assert "--require-hashes" in made and "-m pytest" in made
-    assert made.index("--require-hashes") < made.index("-m pytest")
+    assert made.index("tools/setup.sh .venv") < made.index("-m pytest")
+    installs = [line for line in SET_UP.splitlines() if "-r requirements.txt" in line]
+    assert len(installs) == 2 and all("--require-hashes" in line for line in installs)
 
 
 # ------------------------------------------------------------------------------- repository

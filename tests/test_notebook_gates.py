@@ -281,8 +281,16 @@ def wait_until(condition, seconds=40):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_run_leaves_nothing_half_written(tmp_path, end):
+@pytest.mark.parametrize(
+    "end, inherited",
+    [
+        (signal.SIGINT, signal.SIG_DFL),
+        (signal.SIGINT, signal.SIG_IGN),  # as shells start background jobs
+        (signal.SIGTERM, signal.SIG_IGN),
+        (signal.SIGKILL, signal.SIG_DFL),
+    ],
+)
+def test_an_interrupted_run_leaves_nothing_half_written(tmp_path, end, inherited):
     root = tmp_path / "course"
     pid = "with open('../pid.part', 'w') as file:\n    file.write(str(os.getpid()))\n"
     slow = code(WORK), code(pid + "os.rename('../pid.part', '../pid')"), code(TALK + "\n" * 2)
@@ -296,8 +304,10 @@ def test_an_interrupted_run_leaves_nothing_half_written(tmp_path, end):
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
+        stderr=subprocess.PIPE,
         env=os.environ | {"TMPDIR": str(temporary)},
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, inherited),
     )
     try:
         wait_until((root / "pid").exists)
@@ -305,7 +315,11 @@ def test_an_interrupted_run_leaves_nothing_half_written(tmp_path, end):
         assert alive(kernel)
         # Ctrl-C reaches the whole group; what kills without a word takes `run` alone.
         (os.killpg if end == signal.SIGINT else os.kill)(runner.pid, end)
-        said, _ = runner.communicate(timeout=30)
+        time.sleep(0.1)
+        with contextlib.suppress(ProcessLookupError):  # who is impatient changes nothing
+            os.kill(runner.pid, end)
+        said, wrong = runner.communicate(timeout=30)
+        assert wrong == ""
         if end == signal.SIGKILL:
             wait_until(lambda: not list(temporary.glob("*/figures")))  # its worker tidies up
         else:
@@ -319,6 +333,38 @@ def test_an_interrupted_run_leaves_nothing_half_written(tmp_path, end):
     assert not list(root.rglob("*.part")) and not (root / "figures").exists()
     assert [p.name for p in (root / "build" / "quick").iterdir()] == ["slow.log"]
     assert not list(temporary.glob("*/figures")), "the unfinished figures were left behind"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
+def test_interrupted_while_it_is_loading_it_says_so(tmp_path):
+    command = [sys.executable, "-m", "tools.notebooks", f"--root={tmp_path}", "run"]
+    runner = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    wait_until(lambda: runner.send_signal(signal.SIGINT) or runner.poll() is not None)
+    assert runner.communicate() == ("", "Interrupted before anything was begun.\n")
+    assert runner.returncode == 130
+
+
+@pytest.mark.parametrize(
+    "notebook, then, code", [(None, 0, 0), (None, 3, 1), ("{", 0, 1), ("{", 3, 1), ("crash", 0, 1)]
+)
+def test_what_comes_then_is_run_whatever_the_notebooks_did(tmp_path, capfd, notebook, then, code):
+    if notebook is not None:
+        (tmp_path / "notebooks").mkdir()
+        (tmp_path / "notebooks" / "bad.ipynb").write_text(notebook)
+    if notebook == "crash":  # nothing can be written there
+        (tmp_path / "build").write_text("a file")
+    after = [sys.executable, "-c", f"print('after', flush=True); raise SystemExit({then})", "-q"]
+    assert tool.main([f"--root={tmp_path}", "run", "--then", *after]) == code
+    said, wrong = capfd.readouterr()
+    assert said.splitlines().count("after") == 1
+    assert ("Traceback" in wrong) == (notebook == "crash")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ committed notebooks against the gates. ``accept`` takes the executed copies as t
 
 import argparse
 import ast
+import contextlib
 import hashlib
 import itertools
 import json
@@ -19,7 +20,13 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from pathlib import Path
+
+from anneal_utils import _signals
+
+if __name__ == "__main__":
+    _signals.exit_with("Interrupted before anything was begun.")
 
 import nbformat
 
@@ -394,6 +401,9 @@ def run(names=(), profile: str = "quick", jobs: int | None = None, root: Path = 
                     left = f"{len(waiting) + len(active)} to go"
                     print(f"{path.stem}: done in {seconds:.0f} s{told[-1]}; {left}", flush=True)
             time.sleep(0.1)
+    except KeyboardInterrupt:
+        _signals.ending()
+        raise
     finally:
         for process in active:  # Ctrl-C or an error: end the kernels with their runners
             process.terminate()
@@ -424,6 +434,26 @@ def _start(path: Path, profile: str, root: Path) -> subprocess.Popen:
             encoding="utf-8",
             start_new_session=True,  # Ctrl-C reaches `run` alone, which ends its workers in order
         )
+
+
+def then(command: list[str]) -> int:
+    """Run ``command`` to its end, or end it and all that it started; 0 if it succeeded, else 1."""
+    # A group of its own, so that Ctrl-C reaches it through here, and `kill` all of it.
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+        return 1 if process.wait() else 0
+    except KeyboardInterrupt:
+        _signals.ending()
+        _end_group(process)
+        raise
+
+
+def _end_group(process: subprocess.Popen) -> None:
+    for number in (signal.SIGINT, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left there
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=20)
 
 
 def accept(names=(), root: Path = ROOT) -> None:
@@ -458,10 +488,34 @@ def main(arguments=None) -> int:
         if name == "run":
             command.add_argument("--profile", default="quick", help="quick (default) or full")
             command.add_argument("--jobs", type=int, help="notebooks at a time")
+            command.add_argument(
+                "--then",
+                nargs=argparse.REMAINDER,
+                metavar="COMMAND",
+                help="run this afterwards, whether or not a notebook failed; stands last",
+            )
     one = commands.add_parser("one", help="run a single notebook in this process")
     for name in ("path", "profile"):
         one.add_argument(name)
     options = parser.parse_args(arguments)
+    command = getattr(options, "then", None)
+    try:
+        try:
+            code = _told(options)
+        except Exception:  # a fault of the runner itself does not keep the rest from being run
+            if not command:
+                raise
+            traceback.print_exc()
+            code = 1
+        return max(code, then(command)) if command else code
+    except KeyboardInterrupt:
+        _signals.ending()
+        print("Interrupted; finished notebooks are kept, the next run goes on from there.")
+        return 130
+
+
+def _told(options) -> int:
+    """Do what the command line says; a failure is printed, and its code returned."""
     try:
         if options.command == "run":
             run(options.names, options.profile, options.jobs, options.root)
@@ -477,13 +531,10 @@ def main(arguments=None) -> int:
     except Failed as sentence:
         print(sentence, flush=True)
         return sentence.code
-    except KeyboardInterrupt:
-        print("Interrupted; finished notebooks are kept, the next run goes on from there.")
-        return 130
     return 0
 
 
 if __name__ == "__main__":
-    # Ended politely (by `run`, a time limit, a cancelled job), it still ends its kernel.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Ended politely (by `run`, a time limit, a cancelled job), it still ends its kernels.
+    _signals.interruptible()
     sys.exit(main())
