@@ -176,7 +176,7 @@ LEDGER: tuple[Claim, ...] = (
         "02_step_decay",
         "varied: schedule; tuned: peak, 12 trials each; 40 paired fresh seeds",
         "supported with conditions",
-        "with tuned peaks and noisy gradients, yes; not at the article's own rate",
+        "with tuned peaks, yes, with noisy and with exact gradients; not at the article's own rate",
         (
             Finding(
                 "untuned",
@@ -186,6 +186,12 @@ LEDGER: tuple[Claim, ...] = (
             ),
             Finding(
                 "demo", "demo, tuned: linear decay ends lower than a constant rate", "below", 0
+            ),
+            Finding(
+                "full_batch",
+                "demo, tuned, exact gradients (no batch noise): linear decay ends lower too",
+                "below",
+                0,
             ),
             Finding(
                 "noisy_labels",
@@ -272,7 +278,8 @@ LEDGER: tuple[Claim, ...] = (
         "02_step_decay",
         "varied: schedule; tuned: peak and knobs, 12 trials each; 40 paired fresh seeds",
         "supported with conditions",
-        "it beats a constant rate where noise limits the loss, but not linear decay",
+        "it beats a constant rate on least squares and with wrong labels; against linear decay, "
+        "the number and depth of its drops decide",
         (
             Finding(
                 "least_squares",
@@ -287,10 +294,16 @@ LEDGER: tuple[Claim, ...] = (
                 0,
             ),
             Finding(
-                "against_linear",
-                "wrong labels: tuned step decay ends above tuned linear decay",
+                "shallow_drops",
+                "least squares: with three drops to a half it ends above linear decay",
                 "above",
                 0,
+            ),
+            Finding(
+                "deep_drops",
+                "least squares: with three drops to a fifth it is within 10 % of linear decay",
+                "within",
+                (-0.1, 0.1),
             ),
         ),
     ),

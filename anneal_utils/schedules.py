@@ -6,11 +6,13 @@ vector of steps, from a plot or inside ``tf.function``, it gives the same rate. 
 class here is float32, saves and loads inside a ``.keras`` model, and is exact about which step it
 is for the first 16 million steps.
 
-``build(name, peak, steps)`` gives any schedule of the catalogue; ``names()`` lists them;
-``describe(name)`` tells formula and source; ``@register("name")`` adds one; ``values`` tabulates
-any schedule. Bad arguments raise ``ValueError``. Taught in notebooks 02 to 06.
+``build(name, peak, steps)`` gives any schedule of the catalogue; ``horizon`` counts its steps as
+``model.fit`` does; ``names()`` lists the catalogue; ``describe(name)`` tells formula and source;
+``@register("name")`` adds one; ``values`` tabulates any schedule. Bad arguments raise
+``ValueError``. Taught in notebooks 02 to 06.
 """
 
+import contextlib
 import inspect
 import itertools
 import math
@@ -465,6 +467,110 @@ def _vectorises(schedule) -> bool:
     )
 
 
+# -------------------------------------------------------------------------------- the horizon
+
+
+def horizon(
+    x,
+    batch_size: int | None = None,
+    epochs: int = 1,
+    *,
+    validation_split: float = 0.0,
+    steps_per_epoch: int | None = None,
+) -> int:
+    """How often ``model.fit`` asks the schedule: the ``steps`` of ``build``, for these arguments.
+
+    The arguments are those of ``fit``, with ``fit``'s defaults. ``x``: training inputs as ``fit``
+    takes them (an array, a table, a tensor, or lists, tuples and dicts of them), the number of
+    their rows, a ``tf.data.Dataset``, a ``keras.utils.PyDataset``, or a generator, which needs
+    ``steps_per_epoch``. Data sets come in batches of their own: ``batch_size`` says nothing
+    about them, here as in ``fit``. Leave ``validation_split`` out where ``fit`` gets
+    ``validation_data``, which overrules it.
+
+    >>> horizon(63, batch_size=32, epochs=10)  # fit trains on the last, incomplete batch too
+    20
+    >>> horizon(63, batch_size=32, epochs=10, validation_split=0.5)  # on 31 of the rows
+    10
+
+    What is counted are *batches*, as the optimizer's own counter does that schedules read. Under
+    ``gradient_accumulation_steps=k`` that is k times the number of updates, and still the right
+    horizon. With ``steps_per_epoch`` below the number of batches each epoch goes on where the
+    last one stopped, and is cut short at the end of the data, as in ``fit``; if the model was
+    compiled with ``steps_per_execution``, give a multiple of it. The many-run trainer of this
+    package drops an incomplete batch and counts for itself.
+
+    ``ValueError`` for sizes that ``fit`` refuses, and for data of unknown length. With a
+    ``tf.data.Dataset`` of unknown cardinality (after ``filter``, for one) the counter runs ahead
+    of the batches by one in every epoch: give it its length, with ``assert_cardinality``.
+    """
+    epochs = _checks.count("epochs", epochs)
+    if steps_per_epoch is not None:
+        steps_per_epoch = _checks.count("steps_per_epoch", steps_per_epoch)
+    share = _share("validation_split", validation_split)
+    rows = _rows(x)
+    if rows is not None:
+        batch_size = _checks.count("batch_size", 32 if batch_size is None else batch_size)
+        trained = math.floor(rows * (1.0 - share))  # Keras's own rounding
+        if trained == 0 or (share and trained == rows):
+            _checks.fail(
+                "validation_split", validation_split, f"must leave some of {rows} rows on each side"
+            )
+        batches = math.ceil(trained / batch_size)
+    elif share:
+        _checks.fail(
+            "validation_split", validation_split, "must be 0 unless x is arrays, as in fit"
+        )
+    else:
+        batches = _batches(x)
+    if batches is None and steps_per_epoch is None:
+        _checks.fail(
+            "steps_per_epoch",
+            steps_per_epoch,
+            f"must be given with a {type(x).__name__} that does not tell how many batches it has "
+            "(or tell it: dataset.apply(tf.data.experimental.assert_cardinality(batches)))",
+        )
+    if steps_per_epoch is None:
+        return epochs * batches
+    if batches is None:
+        return epochs * steps_per_epoch
+    # One pass over the data takes several epochs, and the last of them may be short.
+    passes, rest = divmod(epochs, math.ceil(batches / steps_per_epoch))
+    return passes * batches + min(rest * steps_per_epoch, batches)
+
+
+def _rows(x) -> int | None:
+    """Rows of ``x`` if it is a number of rows or arrays, else None."""
+    if isinstance(x, numbers.Real):
+        return _checks.count("x", x)
+    leaves = [leaf for leaf in keras.tree.flatten(x) if leaf is not None]
+    shapes = [getattr(leaf, "shape", None) for leaf in leaves]
+    if not shapes or not all(shapes):
+        return None
+    rows = {shape[0] for shape in shapes}
+    if len(rows) > 1:
+        _checks.fail("x", f"arrays of {sorted(rows)} rows", "must all have the same number of rows")
+    return _checks.count("x", rows.pop())
+
+
+def _batches(x) -> int | None:
+    """Batches in one pass over the data set ``x``; None if it cannot tell, or never ends."""
+    if isinstance(x, keras.utils.PyDataset):
+        with contextlib.suppress(NotImplementedError):
+            return x.num_batches
+        _checks.fail("x", type(x).__name__, "must define __len__ or num_batches, as fit needs it")
+    cardinality = getattr(x, "cardinality", None)  # tf.data
+    if cardinality is not None:
+        batches = int(cardinality() if callable(cardinality) else cardinality)
+        return batches if batches >= 0 else None  # -1: infinite, -2: unknown
+    if isinstance(x, str) or not isinstance(x, Iterable) or isinstance(x, list | tuple | dict):
+        _checks.fail(
+            "x",
+            x,
+            "must be arrays, a number of rows, a tf.data.Dataset, a PyDataset or a generator",
+        )
+    return None
+
+
 # ------------------------------------------------------------------------------ the catalogue
 
 _catalogue: dict[str, Callable[..., Schedule]] = {}
@@ -514,9 +620,15 @@ def describe(name: str) -> str:
 def build(name: str, peak: float, steps: int, *, warmup: float = 0.0, **knobs) -> Schedule:
     """The schedule ``name`` with largest rate ``peak`` over the horizon of ``steps`` steps.
 
-    ``steps`` counts optimizer steps 0 .. ``steps`` - 1. A decay reaches its end, zero for most,
-    at step ``steps``, one after the last: no step is wasted on a rate of 0. ``peak`` is applied
-    at some step, except by ``exp_range``, whose first apex is already shrunk a little.
+    ``steps`` counts optimizer steps 0 .. ``steps`` - 1, one for each batch that ``fit`` trains on,
+    also under gradient accumulation: take it from :func:`horizon`, which counts as ``fit`` does.
+    A decay reaches its end, zero for most, at step ``steps``, one after the last: no step is
+    wasted on a rate of 0. ``peak`` is applied at some step, except by ``exp_range``, whose first
+    apex is already shrunk a little.
+
+    >>> rate = build("linear", peak=0.1, steps=horizon(63, batch_size=32, epochs=2))
+    >>> [round(float(rate(step)), 3) for step in range(5)]
+    [0.1, 0.075, 0.05, 0.025, 0.0]
 
     ``warmup``: share of the horizon, [0, 1), that rises linearly first, *inside* the horizon:
     with W = round(warmup * steps), step 0 has rate peak / (W + 1), and the schedule itself takes

@@ -760,7 +760,8 @@ def fit_one(problem: Problem, run: Run, *, callbacks: Iterable = ()):
 
     Nothing of the many-run trainer is used: the run's own schedule object drives the optimizer
     (or ``LearningRateScheduler``, for a function of the epoch), and ``fit`` reads the batches
-    from a ``tf.data.Dataset`` in the run's order.
+    from a ``tf.data.Dataset`` in the run's order, without the incomplete last batch of an epoch,
+    which ``fit`` on arrays would train on (``schedules.horizon`` counts it).
     """
     epochs, recipe = run.epochs or problem.epochs, schedule_of(problem, run)
     model = _build(problem, run.seed)

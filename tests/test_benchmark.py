@@ -366,6 +366,38 @@ def test_killed_while_running_it_goes_on(reference, tmp_path):
     assert count["computed"] > 0
 
 
+def ignore_ctrl_c():
+    """As a shell does for what it starts in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_in_the_background_too_it_is_ended_in_order(tmp_path, jobs, end):
+    cache, out = tmp_path / "cache", tmp_path / "out"
+    given = [*ARGUMENTS, "--seeds", "300", "--jobs", jobs, "--cache", cache, "--out", out]
+    process = command("run", *given, preexec_fn=ignore_ctrl_c, start_new_session=True)
+    try:
+        until(lambda: list(cache.glob("*.parquet")))
+        process.send_signal(end)
+        said, wrong = process.communicate(timeout=30)  # its workers hold these pipes too
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert (process.returncode, said) == (130, "")
+    assert wrong == "Stopped: the same command goes on from here.\n"
+    assert list(cache.glob("*.parquet")) and not out.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
+def test_interrupted_while_it_is_loading_it_says_so():
+    process = command("list", preexec_fn=ignore_ctrl_c)
+    until(lambda: process.send_signal(signal.SIGINT) or process.poll() is not None)
+    assert process.communicate() == ("", "Stopped before it began.\n")
+    assert process.returncode == 130
+
+
 def test_two_processes_share_a_cache(reference, tmp_path):
     results, cache = reference
     shared, out = tmp_path / "cache", tmp_path / "out"
@@ -681,15 +713,25 @@ def test_the_recommendation_says_what_the_results_say():
     results = benchmark.Results(
         results.trials.replace({"schedule": named}), results.report.replace({"schedule": named}), {}
     )
-    first, *rest = benchmark.recommendation(results)
-    assert "linear" in first and "of 2 over 2 settings (2 problems, 1 optimizers)" in first
-    text = " ".join(rest)
-    assert "in 1 of 2 settings and above it in 1: digits with sgd" in text
+    first, shape, worst, caution = benchmark.recommendation(results)
+    assert (
+        "in 1 of 2 settings (2 problems, 1 optimizers) and above it in 1: digits with sgd" in first
+    )
+    assert "with a warmup" in first and "cannot tell apart" in shape
+    # Digits: a loses (1.1 - 0.9) / (log 10 - 0.9). The bowl (chance 0.5): b loses 0.2 / 0.3.
+    lost = benchmark.worst_case(results)
+    assert list(lost["schedule"]) == ["linear", "constant"]
+    assert np.allclose(lost["regret"], [0.2 / (np.log(10) - 0.9), 0.2 / 0.3])
+    assert list(lost["problem"]) == ["digits", "quadratic"] and list(lost["first"]) == [1, 0]
+    assert "least worst case: linear.** " in worst and "14.3%" in worst and "67%" in worst
+    assert "no order of the shapes" in caution
     table = benchmark.paired(results, "linear", "constant")
     assert np.allclose(
         table["estimate"][1], np.log([1.0, 1.1, 1.2]).mean() - np.log([0.9, 0.8, 1.0]).mean()
     )
     assert (table["high"][0] < 0) and (table["low"][1] > 0)
+    for name in results.report["schedule"].unique():  # none is advised for its rank
+        assert f"peak: {name}" not in first + shape + caution
     with pytest.raises(ValueError, match="schedule = 'constant'"):
         report = results.report[results.report["schedule"] == "linear"]
         benchmark.recommendation(benchmark.Results(results.trials[:3], report, {}))
