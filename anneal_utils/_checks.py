@@ -18,7 +18,10 @@ def number(argument: str, value, *, low=-math.inf, high=math.inf, open_low=False
     # numpy scalars register as numbers.Real; booleans do too and are refused by name.
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         fail(argument, value, rule.strip())
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        fail(argument, value, rule.strip())
     below = result <= low if open_low else result < low
     if not math.isfinite(result) or below or result > high:
         fail(argument, value, rule.strip())
@@ -35,7 +38,8 @@ def count(argument: str, value, *, low: int = 1) -> int:
     rule = f"must be a whole number >= {low}"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         fail(argument, value, rule)
-    if not math.isfinite(value) or int(value) != value or value < low:
+    whole = isinstance(value, numbers.Integral)  # of any size: only others may be infinite
+    if not (whole or math.isfinite(value)) or int(value) != value or value < low:
         fail(argument, value, rule)
     return int(value)
 

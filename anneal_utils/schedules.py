@@ -12,11 +12,11 @@ is for the first 16 million steps.
 ``ValueError``. Taught in notebooks 02 to 06.
 """
 
-import contextlib
 import inspect
 import itertools
 import math
 import numbers
+import types
 from collections.abc import Callable, Iterable
 
 from anneal_utils import _checks
@@ -494,41 +494,42 @@ def horizon(
 
     What is counted are *batches*, as the optimizer's own counter does that schedules read. Under
     ``gradient_accumulation_steps=k`` that is k times the number of updates, and still the right
-    horizon. With ``steps_per_epoch`` below the number of batches each epoch goes on where the
-    last one stopped, and is cut short at the end of the data, as in ``fit``; if the model was
-    compiled with ``steps_per_execution``, give a multiple of it. The many-run trainer of this
-    package drops an incomplete batch and counts for itself.
+    horizon. Under ``mixed_float16`` a step whose gradients overflow is not counted, and training
+    ends a little before the horizon, as it does when it is stopped early. A run that is resumed
+    with ``initial_epoch`` goes on counting: give the epochs of the whole run.
 
-    ``ValueError`` for sizes that ``fit`` refuses, and for data of unknown length. With a
-    ``tf.data.Dataset`` of unknown cardinality (after ``filter``, for one) the counter runs ahead
-    of the batches by one in every epoch: give it its length, with ``assert_cardinality``.
+    With ``steps_per_epoch`` below the number of batches each epoch goes on where the last one
+    stopped, and is cut short at the end of the data, as in ``fit``. (If the model was compiled
+    with ``steps_per_execution``, give a multiple of it.) Data of unknown length are trusted to
+    last. The many-run trainer of this package drops an incomplete batch and counts for itself.
+
+    ``ValueError`` for what is no data and for sizes that cannot be trained on, and without
+    ``steps_per_epoch`` for data of unknown length. With a ``tf.data.Dataset`` of unknown
+    cardinality (after ``filter``, for one) ``fit`` in a graph counts one step more than there are
+    batches in every epoch: give the data set its length, with ``assert_cardinality``.
     """
     epochs = _checks.count("epochs", epochs)
     if steps_per_epoch is not None:
         steps_per_epoch = _checks.count("steps_per_epoch", steps_per_epoch)
-    share = _share("validation_split", validation_split)
+    if _checks.number("validation_split", validation_split, low=0) >= 1:
+        _checks.fail("validation_split", validation_split, "must be a share of the rows, in [0, 1)")
     rows = _rows(x)
-    if rows is not None:
-        batch_size = _checks.count("batch_size", 32 if batch_size is None else batch_size)
-        trained = math.floor(rows * (1.0 - share))  # Keras's own rounding
-        if trained == 0 or (share and trained == rows):
-            _checks.fail(
-                "validation_split", validation_split, f"must leave some of {rows} rows on each side"
-            )
-        batches = math.ceil(trained / batch_size)
-    elif share:
+    if rows is None and validation_split:
         _checks.fail(
             "validation_split", validation_split, "must be 0 unless x is arrays, as in fit"
         )
+    if rows is None:
+        batches = _batches(x, steps_per_epoch)
     else:
-        batches = _batches(x)
-    if batches is None and steps_per_epoch is None:
-        _checks.fail(
-            "steps_per_epoch",
-            steps_per_epoch,
-            f"must be given with a {type(x).__name__} that does not tell how many batches it has "
-            "(or tell it: dataset.apply(tf.data.experimental.assert_cardinality(batches)))",
-        )
+        # Keras's own rounding, in the precision in which it is asked.
+        trained = math.floor(rows * (1.0 - validation_split)) if validation_split else rows
+        if trained == 0 or (validation_split and trained == rows):
+            _checks.fail(
+                "validation_split", validation_split, f"must leave some of {rows} rows on each side"
+            )
+        if batch_size is None:  # Keras's own defaults
+            batch_size = math.ceil(trained / steps_per_epoch) if steps_per_epoch else 32
+        batches = math.ceil(trained / _checks.count("batch_size", batch_size))
     if steps_per_epoch is None:
         return epochs * batches
     if batches is None:
@@ -542,32 +543,50 @@ def _rows(x) -> int | None:
     """Rows of ``x`` if it is a number of rows or arrays, else None."""
     if isinstance(x, numbers.Real):
         return _checks.count("x", x)
-    leaves = [leaf for leaf in keras.tree.flatten(x) if leaf is not None]
-    shapes = [getattr(leaf, "shape", None) for leaf in leaves]
-    if not shapes or not all(shapes):
-        return None
-    rows = {shape[0] for shape in shapes}
+    rows = set()
+    for leaf in keras.tree.flatten(x):
+        if leaf is not None:
+            try:
+                rows.add(int(leaf.shape[0]))
+            except (AttributeError, TypeError, IndexError):  # no array, or a scalar
+                return None
     if len(rows) > 1:
         _checks.fail("x", f"arrays of {sorted(rows)} rows", "must all have the same number of rows")
-    return _checks.count("x", rows.pop())
+    if 0 in rows:
+        _checks.fail("x", "arrays of 0 rows", "must have at least one row")
+    return rows.pop() if rows else None
 
 
-def _batches(x) -> int | None:
-    """Batches in one pass over the data set ``x``; None if it cannot tell, or never ends."""
+def _batches(x, steps_per_epoch: int | None) -> int | None:
+    """Batches in one pass over the data set ``x``; None if they do not end, or are not known."""
+    batches, why = None, "does not end"
     if isinstance(x, keras.utils.PyDataset):
-        with contextlib.suppress(NotImplementedError):
-            return x.num_batches
-        _checks.fail("x", type(x).__name__, "must define __len__ or num_batches, as fit needs it")
-    cardinality = getattr(x, "cardinality", None)  # tf.data
-    if cardinality is not None:
-        batches = int(cardinality() if callable(cardinality) else cardinality)
-        return batches if batches >= 0 else None  # -1: infinite, -2: unknown
-    if isinstance(x, str) or not isinstance(x, Iterable) or isinstance(x, list | tuple | dict):
+        try:
+            batches = x.num_batches
+        except NotImplementedError:
+            _checks.fail(
+                "x", type(x).__name__, "must define __len__ or num_batches, as fit needs it"
+            )
+    elif isinstance(x, types.GeneratorType):
+        why = "does not tell how many batches it has"
+    elif hasattr(x, "element_spec") and hasattr(x, "cardinality"):  # tf.data
+        batches = int(x.cardinality() if callable(x.cardinality) else x.cardinality)
+        if batches == -2:
+            why = (
+                "does not tell how many batches it has (or tell it: "
+                "dataset.apply(tf.data.experimental.assert_cardinality(batches)))"
+            )
+        batches = None if batches < 0 else batches  # -1: infinite, -2: unknown
+    else:
         _checks.fail(
             "x",
-            x,
+            x if x is None or isinstance(x, str) else f"a {type(x).__name__}",
             "must be arrays, a number of rows, a tf.data.Dataset, a PyDataset or a generator",
         )
+    if batches is not None:
+        return _checks.count("number of batches in x", batches)
+    if steps_per_epoch is None:
+        _checks.fail("steps_per_epoch", None, f"must be given with a {type(x).__name__} that {why}")
     return None
 
 
