@@ -444,7 +444,7 @@ GATES = {
     "Windows path": ([parameters(), code("r'C:" + r"\Users\me'", count=2)], "machine"),
     "too long": ([parameters(), code(FORTY + "\nx = 1", count=2)], "longer than 40 lines"),
     "empty": ([parameters(), code(" ", count=2)], "cell 3 (): is empty"),
-    "over 1 MB": ([parameters(), code("x", stream("x" * 1_000_000), count=2)], "than 1 MB"),
+    "over 1.5 MB": ([parameters(), code("x", stream("x" * 1_500_000), count=2)], "than 1.5 MB"),
     "no parameters": ([code("PROFILE = 1", count=1)], "no cell is tagged `parameters`"),
     "address": ([parameters(), code("x", stream("<f at 0x7f5c3a10>"), count=2)], "in memory"),
     "address shown": ([parameters(), code("x", shown("<f at 0x7f5c3a10>"), count=2)], "in memory"),

@@ -162,8 +162,8 @@ def problems_of(path: Path) -> list[str]:
 
 
 def _problems_of_whole(path, notebook):
-    if path.stat().st_size > 1_000_000:
-        yield "larger than 1 MB"
+    if path.stat().st_size > 1_500_000:
+        yield "larger than 1.5 MB"
     # nbformat makes up ids that are missing, so the file itself is asked.
     ids = [cell.get("id") for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
     if None in ids or len(set(ids)) < len(ids):
