@@ -158,6 +158,10 @@ def test_every_place_means_the_same_pythons():
 # --------------------------------------------------------------------------------- Makefile
 
 
+# `make test` runs these tests: what it tells a make that it starts is not meant for theirs.
+OUTSIDE = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+
+
 def make(folder, *arguments, **variables):
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
@@ -166,7 +170,7 @@ def make(folder, *arguments, **variables):
         cwd=folder,
         capture_output=True,
         text=True,
-        env=os.environ | variables,
+        env=OUTSIDE | variables,
     )
 
 
@@ -297,7 +301,7 @@ def test_a_set_up_that_does_not_end_well_changes_nothing(tmp_path, fails_at, han
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | variables | {"FAILS_AT": fails_at, "HANGS": hangs},
+        env=OUTSIDE | variables | {"FAILS_AT": fails_at, "HANGS": hangs},
     )
     if hangs:
         wait_until((tmp_path / "hangs").exists)
@@ -386,6 +390,7 @@ def test_what_make_started_ends_with_it(tmp_path, target, during, how):
     process = subprocess.Popen(
         command if how == "Ctrl-C" else background,
         cwd=tmp_path,
+        env=OUTSIDE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
