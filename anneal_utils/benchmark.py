@@ -506,7 +506,8 @@ def _executor(jobs: int, dask: str | None):
             yield executor, 2 * jobs, 1, f"{jobs} processes"
         except BaseException:
             _signals.ending()
-            executor.shutdown(wait=False, kill_workers=True)
+            # Waited for: what it cleans up would otherwise meet the end of this process.
+            executor.shutdown(wait=True, kill_workers=True)
             raise
     else:
         yield _Inline(), 1, None, "this process"
@@ -1449,5 +1450,9 @@ if __name__ == "__main__":
     # Through the package, so that a plugin's `anneal_utils.benchmark` is this very module.
     from anneal_utils.benchmark import main as _main
 
+    # When a signal ends a pool of processes, loky's tracker may tell of a semaphore as leaked that
+    # was removed a moment before.
+    tracker = "joblib.externals.loky.backend.resource_tracker"
+    os.environ.setdefault("PYTHONWARNINGS", f"ignore::UserWarning:{tracker}")
     _signals.interruptible()
     sys.exit(_main())
