@@ -19,10 +19,7 @@ import argparse
 import contextlib
 import datetime
 import errno
-import functools
 import hashlib
-import importlib.metadata
-import inspect
 import itertools
 import json
 import os
@@ -42,7 +39,9 @@ from anneal_utils import _signals
 if __name__ == "__main__":  # what follows takes seconds to import
     _signals.exit_with("Stopped before it began.")
 
-from anneal_utils import _checks, headless, optimizers, problems, schedules, statistics, training
+from anneal_utils import _checks, headless, identity, problems, schedules, statistics, training
+from anneal_utils.training.runs import optimizer_maker
+from anneal_utils.training.trainer import names_of
 
 import keras
 import numpy as np
@@ -51,7 +50,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-FORMAT = 1  # of the results; another number is another meaning of the tables
+FORMAT = 2  # of the results; another number is another meaning of the tables
 CACHE = problems.CACHE / "benchmark"
 OUT = Path("build") / "benchmark"
 COMMITTED = problems.CACHE.parent / "benchmark"  # results of the full profile
@@ -121,7 +120,7 @@ def register_optimizer(name: str, make, *, centre: float) -> None:
     """
     if name in _optimizers:
         _checks.fail("name", name, "is taken; choose another name")
-    training._optimizer_maker(make)  # refuses what training can not use
+    optimizer_maker(make)  # refuses what training can not use
     _optimizers[name] = (make, _checks.positive("centre", centre))
 
 
@@ -270,18 +269,21 @@ def _protocol(group: _Group, methods: Mapping, protocol: Protocol):
             group.problem, group.optimizer, group.epochs, name, knobs, tuple(peaks), tuple(seeds)
         )
 
-    where = asdict(group)
+    where, chance = asdict(group), _problem(group.problem).chance_loss
     trials = []
 
     def note(label, knobs, kind, table):
         text = json.dumps(dict(knobs))
-        means = table.groupby("peak")[["value", "lost"]].agg(
-            value=("value", "mean"), failures=("lost", "sum")
+        means = (
+            _judged(table, chance)
+            .groupby("peak")[["run", "value", "lost"]]
+            .agg(run=("run", _cell), value=("value", "mean"), failures=("lost", "sum"))
         )
-        for peak, value, failures in means.itertuples():
+        for peak, run, value, failures in means.itertuples():
             trials.append(
                 {**where, "schedule": label, "knobs": text, "kind": kind, "peak": peak}
                 | {"value": value, "failures": int(failures), "runs": len(protocol.tuning())}
+                | {"run": run}
             )
         return means["value"].to_dict()
 
@@ -326,7 +328,7 @@ def _protocol(group: _Group, methods: Mapping, protocol: Protocol):
         for label, (knobs, peak) in best.items()
     ]
     reports = [
-        table.assign(
+        _judged(table, chance).assign(
             **where,
             schedule=label,
             knobs=json.dumps(dict(knobs)),
@@ -336,6 +338,11 @@ def _protocol(group: _Group, methods: Mapping, protocol: Protocol):
         for (label, (knobs, peak)), table in zip(best.items(), tables, strict=True)
     ]
     return trials, reports
+
+
+def _cell(identities: Iterable[str | None]) -> str:
+    """The identity of a trial: that of its runs, seed by seed."""
+    return identity.digest(list(identities))
 
 
 def _best(tried: Mapping) -> tuple[tuple, float]:
@@ -371,7 +378,7 @@ class Plugin:
             raise ValueError(f"plugin = {str(path)!r}: {reason}.") from error
 
 
-_loaded: dict[str, tuple[str, tuple]] = {}  # file name: its source, what it added
+_loaded: dict[str, tuple[str, tuple]] = {}  # file name: its source, what it changed
 _loading = threading.Lock()  # a Dask worker may have several threads
 
 
@@ -379,17 +386,25 @@ def _load_plugin(plugin: Plugin) -> None:
     """Run the plugin once in this process; a changed text of the same name replaces it."""
     registries = (schedules._catalogue, problems._makers, _optimizers)
     with _loading:
-        source, added = _loaded.pop(plugin.name, (None, ()))
+        source, changed = _loaded.pop(plugin.name, (None, ()))
         if source != plugin.source:
-            for registry, name in added:
-                registries[registry].pop(name, None)
-            added = _execute(plugin, registries)
-        _loaded[plugin.name] = (plugin.source, added)
+            _undo(changed, registries)
+            changed = _execute(plugin, registries)
+        _loaded[plugin.name] = (plugin.source, changed)
+
+
+def _undo(changed, registries) -> None:
+    """Take back what a plugin changed: its names go, what they stood for before comes back."""
+    for i, name, before in changed:
+        if before is None:
+            registries[i].pop(name, None)
+        else:
+            registries[i][name] = before
 
 
 def _execute(plugin: Plugin, registries) -> tuple:
-    """Run the text; what it added, as (number of the registry, name). All or nothing."""
-    before = [set(registry) for registry in registries]
+    """Run the text; what it changed, as (number of the registry, name, before). All or nothing."""
+    before = [dict(registry) for registry in registries]
     module = types.ModuleType(f"anneal_plugin_{Path(plugin.name).stem}")
     sys.modules[module.__name__] = module  # so that its classes can be pickled and serialised
     try:
@@ -397,58 +412,41 @@ def _execute(plugin: Plugin, registries) -> tuple:
         error = None
     except Exception as caught:
         error = caught
-    added = [(i, name) for i, now in enumerate(registries) for name in set(now) - before[i]]
+    changed = tuple(
+        (i, name, before[i].get(name))
+        for i, now in enumerate(registries)
+        for name in now
+        if now[name] is not before[i].get(name)
+    )
     if error is not None:
-        for i, name in added:
-            del registries[i][name]
+        _undo(changed, registries)
         raise ValueError(f"plugin = {plugin.name!r}: {type(error).__name__}: {error}") from error
-    return tuple(added)
+    return changed
 
 
 # ---------------------------------------------------------------------------- tasks and workers
 
 
-def _read_sources() -> str:
-    """Digest of everything in the package that decides a run's numbers."""
-    digest = hashlib.sha256()
-    for module in (schedules, problems, optimizers, training, statistics):
-        digest.update(Path(module.__file__).read_bytes())
-    for package in ("keras", "tensorflow", "numpy"):
-        digest.update(f"{package} {_version(package)};".encode())
-    digest.update(platform.machine().encode())
-    return digest.hexdigest()
-
-
-@functools.cache
-def _version(package: str) -> str:
-    names = [package, "tensorflow-cpu"] if package == "tensorflow" else [package]
-    for name in names:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            return importlib.metadata.version(name)
-    return "unknown"
-
-
-_CODE = _read_sources()  # at import, so that it belongs to the code that runs
-
-
 @dataclass(frozen=True)
 class _Task:
-    """What a worker gets: chunks of one group, and what must be the same on both sides."""
+    """What a worker gets: chunks of one group, and the names that their runs have here.
+
+    ``names``: for each run its (identity, start), see ``training.trainer.names_of``; None in this
+    process, where nothing can be otherwise.
+    """
 
     chunks: tuple
     mode: str
     threads: int | None
     plugins: tuple
-    code: str
+    environment: dict
+    names: tuple | None
 
 
 def _compute(task: _Task) -> list[pd.DataFrame]:
     """One small table per chunk: a row per run, in the order of ``Chunk.runs``."""
-    if task.code != _CODE:
-        raise Stopped(
-            "A worker has another version of anneal_utils, Keras, TensorFlow or NumPy than this "
-            "process: install the same on both and start again."
-        )
+    if task.names is not None:
+        _refuse_other_environment(task.environment)
     for plugin in task.plugins:
         _load_plugin(plugin)
     problem = _problem(task.chunks[0].problem)
@@ -458,23 +456,69 @@ def _compute(task: _Task) -> list[pd.DataFrame]:
         from distributed import get_worker
 
         threads = get_worker().state.nthreads
+    if task.names is not None:
+        _refuse_other_runs(task, problem, runs)
     frame = training.train(problem, runs, mode=task.mode, threads=threads, progress=False)
-    ends = statistics.final(frame, penalty=problem.chance_loss)
-    ends["diverged_step"] = ends["diverged_step"].astype("float").fillna(-1)
+    ends = frame[frame["epoch"] == frame.groupby("schedule")["epoch"].transform("max")]
+    ends = ends.assign(diverged_step=ends["diverged_step"].astype("float").fillna(-1))
     groups = dict(iter(ends[[*_COLUMNS, "schedule"]].astype(_COLUMNS).groupby("schedule")))
     return [groups[str(i)][list(_COLUMNS)].reset_index(drop=True) for i in range(len(task.chunks))]
 
 
+def _refuse_other_environment(expected: Mapping[str, str]) -> None:
+    here = identity.environment()
+    for name in sorted(set(expected) | set(here)):
+        if expected.get(name) != here.get(name):
+            raise Stopped(
+                f"A worker has other settings than this process: {name} is {here.get(name)} there "
+                f"and {expected.get(name)} here; make them the same and start again."
+            )
+
+
+def _refuse_other_runs(task: _Task, problem, runs) -> None:
+    """A worker trains only what this process would train."""
+    chunks = [chunk for chunk in task.chunks for _ in range(len(chunk))]
+    found = names_of(problem, runs, task.mode)
+    for chunk, mine, named in zip(chunks, found, task.names, strict=True):
+        if mine.start != named.start:
+            what = f"Problem {chunk.problem!r} or optimizer {chunk.optimizer!r}"
+        elif mine.identity != named.identity:
+            what = f"Schedule {chunk.schedule!r}"
+        else:
+            continue
+        raise Stopped(
+            f"{what} is something else in a worker than in this process: put what was registered "
+            "or changed here into a file and pass it as a plugin."
+        )
+
+
+# What is kept of a run: its identity and what it measured; its labels are the chunk's.
 _COLUMNS = {
-    "peak": "float64",
-    "seed": "int64",
+    "run": "str",
     "train_loss": "float64",
     "val_loss": "float64",
     "val_accuracy": "float64",
-    "value": "float64",
-    "lost": "bool",
     "diverged_step": "int64",
 }
+
+
+def _labelled(chunk: Chunk, table: pd.DataFrame) -> pd.DataFrame:
+    """The table of a chunk with the peaks and seeds of its runs."""
+    runs = chunk.runs("")
+    return pd.DataFrame(
+        {
+            "run": table["run"],
+            "peak": [run.peak for run in runs],
+            "seed": [run.seed for run in runs],
+            **{column: table[column] for column in list(_COLUMNS)[1:]},
+        }
+    )
+
+
+def _judged(table: pd.DataFrame, chance_loss: float) -> pd.DataFrame:
+    """The table with ``value``, the held-out loss or the penalty, and ``lost``."""
+    lost = (table["diverged_step"] >= 0) | ~np.isfinite(table["val_loss"])
+    return table.assign(value=table["val_loss"].where(~lost, chance_loss), lost=lost)
 
 
 class _Inline:
@@ -595,92 +639,65 @@ def _unparquet(content: bytes, **notes: str) -> pd.DataFrame:
 
 
 class Cache:
-    """Finished chunks as files ``<key>.parquet`` in one folder; safe for several processes."""
+    """Finished chunks as files ``<key>.parquet`` in one folder; safe for several processes.
 
-    def __init__(self, folder, mode: str, plugins: Iterable[Plugin] = ()):
+    The key is the digest of the identities of the chunk's runs, so of what they compute: a
+    changed closure, helper or setting is another key, a new comment or label is not. A chunk
+    whose runs can not be read in full has no key and is never kept.
+    """
+
+    def __init__(self, folder, mode: str):
         """``folder`` is made when the first chunk is written."""
-        self.folder, self.mode, self.plugins = Path(folder), mode, tuple(plugins)
-        self._known: dict[tuple, object] = {}  # what problems and optimizers are, once each
+        self.folder, self.mode = Path(folder), mode
+        self._names: dict[Chunk, list] = {}
         for old in self.folder.glob(".*.part"):  # of a process that was killed while writing
             with contextlib.suppress(OSError):
                 if time.time() - old.stat().st_mtime > 3600:
                     old.unlink()
 
-    def path(self, chunk: Chunk) -> Path:
-        """Where the chunk is kept: the name is the hash of everything that determines it."""
-        what = asdict(chunk) | {"peaks": [peak.hex() for peak in chunk.peaks]}
-        name = parse(chunk.problem)[0]
-        foreign = chunk.optimizer not in _own_optimizers or name not in _own_problems
-        what["problem"] = [chunk.problem, self._once(_problem_digest, chunk.problem)]
-        what["optimizer"] = [chunk.optimizer, self._once(_optimizer_digest, chunk.optimizer)]
-        if schedules._catalogue[chunk.schedule] is not schedules._own.get(chunk.schedule):
-            # A user's schedule is what it does: its rates, step by step.
-            problem, rates = _problem(chunk.problem), hashlib.sha256()
-            for run in chunk.runs("user")[:: len(chunk.seeds)]:
-                rates.update(training.rates(problem, run).tobytes())
-            what["rates"] = rates.hexdigest()
-        if foreign:
-            what["source"] = [[p.name, p.source] for p in self.plugins] or [
-                _source(_optimizers[chunk.optimizer][0]),
-                _source(problems._makers[name]),
-            ]
-        what |= {"code": _CODE, "mode": self.mode, "format": FORMAT}
-        text = json.dumps(what, sort_keys=True, default=str)
-        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:40]}.parquet"
+    def names(self, chunks: Iterable[Chunk]) -> list[list]:
+        """The (identity, start) of each run of each chunk; trains nothing."""
+        chunks = list(chunks)
+        groups: dict = {}
+        for chunk in chunks:
+            if chunk not in self._names:
+                groups.setdefault((chunk.problem, chunk.optimizer, chunk.epochs), []).append(chunk)
+        for (problem, *_), members in groups.items():
+            runs = [run for i, chunk in enumerate(members) for run in chunk.runs(str(i))]
+            found = iter(names_of(_problem(problem), runs, self.mode))
+            for chunk in members:
+                self._names[chunk] = list(itertools.islice(found, len(chunk)))
+        return [self._names[chunk] for chunk in chunks]
 
-    def _once(self, digest, name: str):
-        if (digest, name) not in self._known:
-            self._known[digest, name] = digest(name)
-        return self._known[digest, name]
+    def path(self, chunk: Chunk) -> Path | None:
+        """Where the chunk is kept; None where it can not be."""
+        identities = [name.identity for name in self.names([chunk])[0]]
+        if None in identities:
+            return None
+        return self.folder / f"{identity.digest(FORMAT, identities)}.parquet"
 
     def read(self, chunk: Chunk) -> pd.DataFrame | None:
         """The chunk's table, or None: not there, or damaged, which is said."""
         path = self.path(chunk)
+        if path is None:
+            return None
         try:
             table = _unparquet(path.read_bytes(), key=path.stem)
-            if list(table) != list(_COLUMNS) or len(table) != len(chunk):
+            own = [name.identity for name in self.names([chunk])[0]]
+            if list(table) != list(_COLUMNS) or list(table["run"]) != own:
                 raise ValueError("does not hold what was written")
         except FileNotFoundError:
             return None
         except (ValueError, OSError) as error:
             print(f"{path.name} in the cache {error}: it is computed again.", file=sys.stderr)
             return None
-        return table
+        return table.astype(_COLUMNS)
 
     def write(self, chunk: Chunk, table: pd.DataFrame) -> None:
         """Keep the chunk's table."""
         path = self.path(chunk)
-        _write(path, _parquet(table, key=path.stem))
-
-
-def _source(function) -> str:
-    with contextlib.suppress(OSError, TypeError):
-        return inspect.getsource(function)
-    return getattr(function, "__qualname__", str(function))
-
-
-def _optimizer_digest(name: str) -> str:
-    make = training._optimizer_maker(_optimizers[name][0])
-    # A name counts the optimizers that this process has made before, so it is left out.
-    return f"{make.__qualname__} { {**make(0.1).get_config(), 'name': ''} }"
-
-
-def _problem_digest(text: str) -> str:
-    """Digest of the arrays, the sizes, the model's configuration and its weights for seed 0."""
-    problem, digest = _problem(text), hashlib.sha256()
-    for array in (problem.x_train, problem.y_train, problem.x_val, problem.y_val):
-        digest.update(f"{array.shape} {array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    loss = problem.loss
-    named = loss if isinstance(loss, str) else getattr(loss, "__qualname__", type(loss).__name__)
-    sizes = (problem.batch_size, problem.steps_per_epoch, problem.sampling, problem.chance_loss)
-    digest.update(f"{named} {sizes} {problem.metrics}".encode())
-    layers = training._build(problem, 0).layers
-    # Names count the models that this process has made before, so they are left out.
-    digest.update(repr([{**layer.get_config(), "name": ""} for layer in layers]).encode())
-    for weight in training._initial(problem, 0):
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    return digest.hexdigest()
+        if path is not None:
+            _write(path, _parquet(table, key=path.stem))
 
 
 # -------------------------------------------------------------------------------------- driver
@@ -689,9 +706,10 @@ def _problem_digest(text: str) -> str:
 class _Driver:
     """Feeds the protocols of all groups to the executor, a few groups at a time."""
 
-    def __init__(self, executor, width, threads, cache, bar):
+    def __init__(self, executor, width, threads, cache, plugins, bar):
         self.executor, self.width, self.threads = executor, width, threads
-        self.cache, self.bar = cache, bar
+        self.cache, self.plugins, self.bar = cache, tuple(plugins), bar
+        self.inline = isinstance(executor, _Inline)
         self.tasks: deque = deque()
         self.flying: dict = {}
         self.computed = self.reused = 0
@@ -705,7 +723,7 @@ class _Driver:
             # after the other, so that its program is compiled once and then left.
             while waiting and len(self.tasks) + len(self.flying) < max(1, self.width // 2):
                 index, protocol = waiting.popleft()
-                self._advance(index, protocol, None)
+                self._advance(index, protocol)
             while self.tasks and len(self.flying) < self.width:
                 task, order = self.tasks.popleft()
                 self.flying[self.executor.submit(_compute, task)] = (task, order)
@@ -713,14 +731,19 @@ class _Driver:
                 self._collect()
         return self.results
 
-    def _advance(self, index, protocol, tables) -> None:
+    def _advance(self, index, protocol, chunks=(), tables=None) -> None:
         """Send a protocol its tables; read or plan what it asks for next."""
         while True:
             try:
+                if tables is not None:
+                    tables = list(map(_labelled, chunks, tables))
                 chunks = protocol.send(tables)
             except StopIteration as end:
                 self.results[index] = end.value
                 return
+            names = self.cache.names(chunks)
+            if not self.inline:
+                _refuse_unreadable(chunks, names)
             tables = [self.cache.read(chunk) for chunk in chunks]
             found = sum(len(c) for c, t in zip(chunks, tables, strict=True) if t is not None)
             self.reused += found
@@ -728,14 +751,16 @@ class _Driver:
             self.bar.update(found)
             if missing:
                 break
-        order = {"index": index, "protocol": protocol, "tables": tables, "left": len(missing)}
+        order = {"index": index, "protocol": protocol, "chunks": chunks, "tables": tables}
+        order["left"] = len(missing)
         for part in _split(missing, [len(chunk) for chunk in chunks]):
             task = _Task(
                 tuple(chunks[i] for i in part),
                 self.cache.mode,
                 self.threads,
-                self.cache.plugins,
-                _CODE,
+                self.plugins,
+                identity.environment(),
+                None if self.inline else tuple(name for i in part for name in names[i]),
             )
             self.tasks.append((task, (order, part)))
 
@@ -748,7 +773,7 @@ class _Driver:
             except (ValueError, Stopped, OSError):
                 raise
             except (Exception, futures.CancelledError) as error:
-                if isinstance(self.executor, _Inline):
+                if self.inline:
                     raise
                 reason = f"{type(error).__name__}: {error}".split("\n")[0].split(". ")[0]
                 raise Stopped(
@@ -761,7 +786,18 @@ class _Driver:
                 self.bar.update(len(chunk))
             order["left"] -= len(part)
             if not order["left"]:
-                self._advance(order["index"], order["protocol"], order["tables"])
+                self._advance(order["index"], order["protocol"], order["chunks"], order["tables"])
+
+
+def _refuse_unreadable(chunks, names) -> None:
+    """What can not be read in full can not be compared with what a worker has."""
+    for chunk, named in zip(chunks, names, strict=True):
+        if any(name.identity is None for name in named):
+            raise ValueError(
+                f"jobs: problem {chunk.problem!r} with optimizer {chunk.optimizer!r} calls Python "
+                "or reads a table while it trains, so nothing tells whether a worker has the "
+                "same: run it in this process (jobs = 1, no Dask)."
+            )
 
 
 def _split(indices: list[int], sizes: list[int]) -> list[list[int]]:
@@ -854,6 +890,53 @@ def load(folder=OUT) -> Results:
     return Results(**tables, provenance=provenance)
 
 
+def stale(results: Results, *, sample: int | None = None, seed: int = 0) -> pd.DataFrame:
+    """Trials and report runs that this code, here and now, would not compute; trains nothing.
+
+    Each row of the results has the identity of what it was computed by; here it is computed anew
+    for all of them, or for ``sample`` settings (problem, optimizer, horizon) drawn by ``seed``.
+    Columns: table, problem, optimizer, schedule, horizon, peak; no row: the results are those of
+    this code. On another kind of machine, or with other versions, all of them are told: compare
+    ``results.provenance["environment"]`` with ``identity.environment()``.
+    """
+    keys = ["problem", "optimizer", "horizon"]
+    settings = results.report[keys].drop_duplicates()
+    if sample is not None:
+        sample = min(_checks.count("sample", sample), len(settings))
+        settings = settings.sample(sample, random_state=seed)
+    cache = Cache(CACHE, results.provenance["mode"])
+    tuning = results.provenance["seeds"]["tuning"]
+    found = []
+    for setting in settings.itertuples(index=False):
+        trials, report = (
+            table[(table[keys] == list(setting)).all(axis=1)]
+            for table in (results.trials, results.report)
+        )
+        cells = report.groupby(["schedule", "knobs", "peak"], sort=False)
+        wanted = [(_chunk_of(part.iloc[0], part["seed"]), part) for _, part in cells]
+        tried = [(_chunk_of(row, tuning), row) for _, row in trials.iterrows()]
+        names = cache.names([chunk for chunk, _ in wanted + tried])
+        now = [[name.identity for name in named] for named in names]
+        old = [list(part["run"]) for _, part in wanted]
+        now[len(old) :] = [_cell(identities) for identities in now[len(old) :]]
+        old += [row["run"] for _, row in tried]
+        for (chunk, _), before, after in zip(wanted + tried, old, now, strict=True):
+            if before != after:
+                table = "trials" if isinstance(after, str) else "report"
+                label = (*setting[:2], chunk.schedule, setting[2], chunk.peaks[0])
+                found.append((table, *label))
+    columns = ["table", "problem", "optimizer", "schedule", "horizon", "peak"]
+    return pd.DataFrame(found, columns=columns)
+
+
+def _chunk_of(row, seeds: Iterable[int]) -> Chunk:
+    """The runs behind a row of the results."""
+    knobs = tuple(sorted(json.loads(row["knobs"]).items()))
+    name = parse(row["schedule"])[0]
+    where = (row["problem"], row["optimizer"], int(row["epochs"]))
+    return Chunk(*where, name, knobs, (row["peak"],), tuple(map(int, seeds)))
+
+
 def run(
     problems: Iterable[str] | None = None,
     schedules: Iterable[str] | None = None,
@@ -893,7 +976,7 @@ def run(
     _checks.choice("mode", mode, ("auto", "graph", "xla"))
     if jobs > 1 or dask is not None:
         _refuse_what_workers_lack(groups, methods)
-    keep = Cache(cache, mode, plugins)
+    keep = Cache(cache, mode)
     total = len(groups) * (
         (protocol.peaks is None) * protocol.scan_points * protocol.tuning_seeds
         + len(methods) * (protocol.budget * protocol.tuning_seeds + protocol.seeds)
@@ -903,7 +986,7 @@ def run(
         _executor(jobs, dask) as (executor, width, threads, place),
         tqdm(total=total, disable=not show, delay=2, unit="run", smoothing=0.05) as bar,
     ):
-        driver = _Driver(executor, width, threads, keep, bar)
+        driver = _Driver(executor, width, threads, keep, plugins, bar)
         parts = driver.run([_protocol(group, methods, protocol) for group in groups])
         bar.total = bar.n  # the extensions are known now
     trials = pd.DataFrame([row for rows, _ in parts for row in rows])
@@ -922,13 +1005,12 @@ def run(
         "protocol": asdict(protocol),
         "seeds": {"tuning": protocol.tuning(), "report": [0, protocol.seeds - 1]},
         "plugins": {p.name: hashlib.sha256(p.source.encode()).hexdigest() for p in plugins},
-        "versions": {"python": platform.python_version()}
-        | {name: _version(name) for name in ("keras", "tensorflow", "numpy")},
-        "code": _CODE,
+        "versions": {"python": platform.python_version(), "numpy": identity.version("numpy")},
+        "environment": identity.environment(),
         "mode": mode,
         "machine": {
             "cores": training.cores(),
-            "architecture": platform.machine(),
+            "processor": identity.processor(),
             "executor": place,
         },
     }
@@ -987,9 +1069,15 @@ def _plan(names, texts, optimizers, horizons, extra, protocol):
 
 def _refuse_what_workers_lack(groups, methods) -> None:
     """What was registered in this process alone: workers could not know it."""
-    given = {(i, name) for _, added in _loaded.values() for i, name in added}
+    given = {(i, name) for _, changed in _loaded.values() for i, name, _ in changed}
+    catalogue = schedules._catalogue
     for kind, names, known, own in (
-        ("schedule", {name for name, _ in methods.values()}, 0, set(schedules._own)),
+        (
+            "schedule",
+            {name for name, _ in methods.values()},
+            0,
+            {name for name, make in schedules._own.items() if catalogue.get(name) is make},
+        ),
         ("problem", {parse(group.problem)[0] for group in groups}, 1, _own_problems),
         ("optimizer", {group.optimizer for group in groups}, 2, _own_optimizers),
     ):

@@ -414,8 +414,8 @@ class Sequential(_Composed):
 # -------------------------------------------------------------------------------- evaluation
 
 
-def values(schedule, steps: int, *, exact: bool = False) -> np.ndarray:
-    """The rates of steps 0 .. ``steps`` - 1 as float32 [steps], for a Keras schedule or a number.
+def values(schedule, steps: int, *, exact: bool = False, dtype: str = "float32") -> np.ndarray:
+    """The rates of steps 0 .. ``steps`` - 1 as ``dtype`` [steps], for a Keras schedule or a number.
 
     The schedules that ``build`` makes are called once, with the vector of all steps, and checked
     against single calls at a few of them. The processor's vector instructions for powers and
@@ -425,11 +425,11 @@ def values(schedule, steps: int, *, exact: bool = False) -> np.ndarray:
     """
     steps = _checks.count("steps", steps)
     if isinstance(schedule, numbers.Real):
-        return np.full(steps, _checks.number("schedule", schedule, low=0), "float32")
+        return np.full(steps, _checks.number("schedule", schedule, low=0), dtype)
     if not isinstance(schedule, Schedule):
         _checks.fail("schedule", schedule, "must be a number or a Keras LearningRateSchedule")
     if not exact and _vectorises(schedule):
-        table = np.asarray(ops.cast(schedule(tf.range(steps, dtype=tf.int64)), "float32"))
+        table = np.asarray(ops.cast(schedule(tf.range(steps, dtype=tf.int64)), dtype))
         probes = sorted({0, steps // 2, steps - 1})
         single = [float(schedule(tf.constant(i, tf.int64))) for i in probes]
         # Relative to the largest rate: a decay to zero ends in the rounding of its cosine.
@@ -439,9 +439,9 @@ def values(schedule, steps: int, *, exact: bool = False) -> np.ndarray:
     @tf.function(autograph=False)
     def loop():
         return tf.map_fn(
-            lambda step: tf.cast(schedule(step), tf.float32),
+            lambda step: tf.cast(schedule(step), dtype),
             tf.range(steps, dtype=tf.int64),
-            fn_output_signature=tf.float32,
+            fn_output_signature=tf.as_dtype(dtype),
         )
 
     # A concrete function: TensorFlow warns when many different functions are called like this.

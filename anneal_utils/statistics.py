@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-RUN = ["problem", "optimizer", "schedule", "peak", "seed"]
+# What tells runs apart: their identity, which is what they computed, and their labels, since one
+# computation may be shown under two names.
+RUN = ["run", "problem", "optimizer", "schedule", "peak", "seed"]
 
 
 @dataclass(frozen=True)
@@ -142,13 +144,42 @@ def final(frame: pd.DataFrame, metric: str = "val_loss", *, penalty: float) -> p
     """The last epoch of each run, with ``value`` = ``metric`` or, if diverged, ``penalty``.
 
     ``penalty`` is the problem's ``chance_loss``: a run that left counts as having learned
-    nothing. A loss above it is kept as it is.
+    nothing. A loss above it is kept as it is. Runs are told apart by their identity: ten runs
+    that differ in warmup or knobs are ten rows, whatever their labels. ``ValueError`` where a
+    run is in the frame twice.
     """
     _checks.choice("metric", metric, frame.columns)
+    keys = [key for key in RUN if key in frame]  # a table made by hand may have labels alone
+    _refuse_repeated(frame, keys)
     frame = frame.reset_index(drop=True)  # idxmax names rows by index, which may repeat
-    last = frame.loc[frame.groupby(RUN, sort=False)["epoch"].idxmax()].reset_index(drop=True)
+    last = frame.loc[frame.groupby(keys, sort=False)["epoch"].idxmax()].reset_index(drop=True)
     lost = last.diverged | ~np.isfinite(last[metric])
     return last.assign(value=last[metric].where(~lost, penalty).astype(float), lost=lost)
+
+
+def _refuse_repeated(frame: pd.DataFrame, keys: list[str]) -> None:
+    """A run that is in the frame twice would count twice."""
+    twice = frame.duplicated([*keys, "epoch"])
+    if twice.any():
+        _checks.fail(
+            "frame",
+            frame.loc[twice, keys].iloc[0].to_dict(),
+            "is in the frame twice; drop one, or give the two different labels",
+        )
+
+
+def _refuse_mixed(argument: str, value, table: pd.DataFrame, by: list[str]) -> None:
+    """Runs of one seed in one group of ``by``: they differ in what ``by`` does not tell."""
+    several = table.duplicated([*by, "seed"], keep=False)
+    if several.any():
+        labels = [c for c in RUN[1:-1] if c not in by and table[several][c].nunique() > 1]
+        advice = (
+            f"also choose {labels}"
+            if labels
+            else "these differ in what no label tells (warmup, knobs, horizon, optimizer or "
+            "problem): give them different labels"
+        )
+        _checks.fail(argument, value, f"must leave one run per seed; {advice}")
 
 
 def by_seed(ends: pd.DataFrame, **which) -> pd.Series:
@@ -158,9 +189,7 @@ def by_seed(ends: pd.DataFrame, **which) -> pd.Series:
         ends = ends[match]
     if ends.empty:
         _checks.fail("which", which, "must match some runs")
-    if ends["seed"].duplicated().any():
-        several = [c for c in RUN[:-1] if ends[c].nunique(dropna=False) > 1]
-        _checks.fail("which", which, f"must leave one run per seed; also choose {several}")
+    _refuse_mixed("which", which, ends, [])
     return ends.set_index("seed")["value"].sort_index()
 
 
@@ -170,6 +199,7 @@ def best_peaks(ends: pd.DataFrame) -> pd.DataFrame:
         if ends[column].nunique() > 1:
             found = sorted(ends[column].unique())
             _checks.fail("ends", f"{column} {found}", f"must hold one {column}; select it first")
+    _refuse_mixed("ends", f"{len(ends)} rows", ends, ["schedule", "peak"])
     means = ends.groupby(["schedule", "peak"], sort=False)["value"].mean().reset_index()
     best = means.loc[means.groupby("schedule", sort=False)["value"].idxmin()]
     edges = means.groupby("schedule")["peak"].agg(["min", "max"])
@@ -185,9 +215,12 @@ def band(
 
     Diverged runs count: their values that are not finite become ``penalty`` (by default they
     are above everything), so a group that mostly diverged has an infinite middle. ``lost`` is
-    the share of such values in the group.
+    the share of such values in the group. ``ValueError`` where a group holds two runs of a seed.
     """
     _checks.choice("metric", metric, frame.columns)
+    for column in by:
+        _checks.choice("by", column, frame.columns)
+    _refuse_mixed("by", by, frame, by)
     lost = ~np.isfinite(frame[metric])
     full = frame[metric].where(~lost, np.inf if penalty is None else penalty)
     groups = frame.assign(**{metric: full, "lost": lost}).groupby(by, sort=False)

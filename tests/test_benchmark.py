@@ -1,16 +1,20 @@
 """The benchmark: its protocol, its cache under faults, and the same table wherever it runs."""
 
+import dataclasses
 import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-from anneal_utils import benchmark, problems, schedules, statistics, training
+from anneal_utils import benchmark, identity, problems, schedules, statistics, training
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -432,7 +436,7 @@ def test_a_damaged_file_is_noticed_and_computed_again(reference, tmp_path, capsy
     paths[1].write_bytes(b"")
     table = pd.read_parquet(paths[2])  # altered, by someone who keeps the notes
     said = benchmark.pq.read_schema(paths[2]).metadata
-    table.loc[0, "value"] += 1e-9
+    table.loc[0, "val_loss"] += 1e-9
     arrow = benchmark.pa.Table.from_pandas(table, preserve_index=False)
     benchmark.pq.write_table(arrow.replace_schema_metadata(said), paths[2])
     paths[3].write_bytes(whole[paths[4].name])  # another chunk's
@@ -493,13 +497,17 @@ def test_the_key_changes_with_everything_that_decides_a_run(monkeypatch, tmp_pat
         epochs=3,
         schedule="cosine",
         knobs=(("end", 0.1),),
-        peaks=(0.1, 0.20000000000000004),
+        peaks=(0.1, 0.2 * (1 + 2e-7)),
         seeds=(0, 2),
     )
     paths = {cache.path(benchmark.Chunk(**given))}
     paths |= {cache.path(benchmark.Chunk(**{**given, k: v})) for k, v in other.items()}
     paths.add(benchmark.Cache(tmp_path, "graph").path(benchmark.Chunk(**given)))
-    monkeypatch.setattr(benchmark, "_CODE", "another version")
+    # What rounds to the same rates, of Keras's float32, is the same runs.
+    close = benchmark.Chunk(**{**given, "peaks": (0.1, 0.2 * (1 + 1e-15))})
+    assert cache.path(close) == cache.path(benchmark.Chunk(**given))
+    other_version = {**identity.environment(), "tensorflow": "0.0"}
+    monkeypatch.setattr(identity, "environment", lambda: other_version)
     paths.add(benchmark.Cache(tmp_path, "auto").path(benchmark.Chunk(**given)))
     assert len(paths) == len(other) + 3
     # A user's schedule is known by its rates: the same name with other rates is another key.
@@ -507,12 +515,192 @@ def test_the_key_changes_with_everything_that_decides_a_run(monkeypatch, tmp_pat
         schedules.register("user", overwrite=True)(
             lambda peak, steps, end=end: schedules.build("linear", peak, steps, end=end)
         )
-        paths.add(cache.path(benchmark.Chunk(**{**given, "schedule": "user"})))
+        again = benchmark.Cache(tmp_path, "auto")
+        paths.add(again.path(benchmark.Chunk(**{**given, "schedule": "user"})))
     assert len(paths) == len(other) + 5
-    assert cache.path(benchmark.Chunk(**given)) == cache.path(benchmark.Chunk(**given))
+
+
+# ------------------------------------------------------------------- nothing stale, nothing cold
+
+
+def computed(cache, **changed):
+    """How many runs a small benchmark had to compute."""
+    given = dict(schedules=["linear"], tuning_seeds=1, seeds=2, peaks=[0.01, 0.02, 0.04])
+    return benchmark.run(**{**given, **changed}, cache=cache).provenance["runs"]["computed"]
+
+
+def test_a_changed_closure_of_a_loss_is_computed_again(tmp_path, registries):
+    delta = 1.0
+
+    @problems.register("robust")
+    def robust():
+        """A bowl under Huber's loss of its residual; ``delta`` is read while it is traced."""
+        bowl = problems.load("quadratic", epochs=2)
+
+        def huber(y, residual):
+            return keras.losses.huber(keras.ops.zeros_like(residual), residual, delta)
+
+        return dataclasses.replace(bowl, loss=huber)
+
+    assert computed(tmp_path, problems=["robust"]) > 0
+    assert computed(tmp_path, problems=["robust"]) == 0
+    delta = 0.01
+    assert computed(tmp_path, problems=["robust"]) > 0
+    delta = 1.0
+    assert computed(tmp_path, problems=["robust"]) == 0  # what it computes is known
+
+
+def test_a_changed_closure_of_an_optimizer_is_computed_again(tmp_path, registries):
+    beta = 0.9
+    benchmark.register_optimizer(
+        "mine", lambda rate: keras.optimizers.SGD(rate, momentum=beta), centre=0.1
+    )
+    given = dict(problems=["quadratic:epochs=2"], optimizers=["mine"])
+    assert computed(tmp_path, **given) > 0
+    assert computed(tmp_path, **given) == 0
+    beta = 0.5
+    assert computed(tmp_path, **given) > 0
+
+
+HELPED = """
+import helper_of_mine
+from anneal_utils import schedules
+
+@schedules.register("helped")
+def helped(peak, steps):
+    return schedules.build("linear", peak, steps, end=helper_of_mine.END)
+"""
+
+
+def test_a_changed_helper_of_a_plugin_is_computed_again(tmp_path, monkeypatch, registries):
+    helper, plugin = tmp_path / "helper_of_mine.py", tmp_path / "helped.py"
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    plugin.write_text(HELPED)
+    given = dict(SMALL, problems=["quadratic:epochs=2"], schedules=["helped"], plugins=[plugin])
+    for end, cold in ((0.1, True), (0.1, False), (0.2, True)):
+        helper.write_text(f"END = {end}")
+        sys.modules.pop("helper_of_mine", None)
+        benchmark._loaded.clear()  # as a new process would begin
+        schedules._catalogue.pop("helped", None)
+        ran = benchmark.run(**given, cache=tmp_path / "cache").provenance["runs"]
+        assert (ran["computed"] > 0) == cold
+    monkeypatch.delitem(sys.modules, "helper_of_mine")
+
+
+def test_another_setting_is_computed_again_and_a_comment_is_not(reference, tmp_path):
+    _, cache = reference
+    for name, content in files(cache).items():
+        (tmp_path / name).write_bytes(content)
+    package = tmp_path / "other" / "anneal_utils"
+    shutil.copytree(Path(benchmark.__file__).parent, package)
+    for module in package.rglob("*.py"):
+        module.write_text(f"{module.read_text()}\n# A comment that changes no number.\n")
+    command_ = [sys.executable, "-m", "anneal_utils.benchmark", "run", *ARGUMENTS]
+    command_ += ["--cache", str(tmp_path), "--out", str(tmp_path / "out")]
+    said = {}
+    for onednn in ("0", "1"):
+        setting = {"PYTHONPATH": str(package.parent), "TF_ENABLE_ONEDNN_OPTS": onednn}
+        said[onednn] = subprocess.run(
+            command_, env={**os.environ, **setting}, capture_output=True, text=True, check=True
+        ).stdout
+    assert said["0"].startswith("0 runs computed, ")
+    assert said["1"].endswith(said["1"][said["1"].index(" read from") :])
+    assert said["1"].split(" runs computed, ")[1].startswith("0 read from the cache")
+
+
+OPAQUE = """
+import dataclasses
+from anneal_utils import problems
+import keras, numpy, tensorflow as tf
+
+@problems.register("opaque")
+def opaque():
+    bowl = problems.load("quadratic", epochs=2)
+
+    def loss(y, residual):
+        half = tf.numpy_function(lambda r: numpy.float32(0.5) * r, [residual], tf.float32)
+        return keras.ops.sum(residual * keras.ops.reshape(half, keras.ops.shape(residual)), -1)
+
+    return dataclasses.replace(bowl, loss=loss)
+"""
+
+
+def test_what_can_not_be_read_is_computed_and_never_kept(tmp_path, registries):
+    plugin = benchmark.Plugin("opaque.py", OPAQUE)
+    given = dict(problems=["opaque"], plugins=[plugin])
+    assert computed(tmp_path, **given) > 0
+    assert computed(tmp_path, **given) > 0
+    with pytest.raises(ValueError, match="opaque.* calls Python .*in this process"):
+        computed(tmp_path, **given, jobs=2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_schedule_that_was_overwritten_here_is_refused_for_others(tmp_path, registries):
+    given = dict(SMALL, schedules=["cosine"], cache=tmp_path)
+    schedules.register("cosine", overwrite=True)(
+        lambda peak, steps: schedules.build("constant", peak, steps)
+    )
+    with pytest.raises(ValueError, match=r"schedule = 'cosine': .* pass it as a plugin"):
+        benchmark.run(**given, jobs=2)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("what", ["schedule", "problem", "optimizer", "environment"])
+def test_what_a_worker_has_otherwise_is_refused(what, tmp_path, monkeypatch, registries):
+    """Not by the registries: something behind a known name is other here than in the workers."""
+    if what == "schedule":
+        monkeypatch.setitem(schedules._own, "cosine", schedules._own["constant"])
+        monkeypatch.setitem(schedules._catalogue, "cosine", schedules._own["cosine"])
+    elif what == "problem":
+        monkeypatch.setitem(problems._makers, "quadratic", lambda epochs=2: problems.wilson())
+    elif what == "optimizer":
+        monkeypatch.setitem(benchmark._optimizers, "sgd", (keras.optimizers.Adam, 0.1))
+    else:
+        other = {**identity.environment(), "tensorflow": "0.0"}
+        monkeypatch.setattr(identity, "environment", lambda: other)
+    sentence = {
+        "schedule": "^Schedule 'cosine' is something else in a worker",
+        "problem": "^Problem 'quadratic:epochs=2' or optimizer 'sgd' is something else",
+        "optimizer": "^Problem 'quadratic:epochs=2' or optimizer 'sgd' is something else",
+        "environment": "other settings than this process: tensorflow is 2.* there and 0.0 here",
+    }[what]
+    with pytest.raises(benchmark.Stopped, match=sentence):
+        computed(tmp_path, problems=["quadratic:epochs=2"], schedules=["cosine"], jobs=2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_results_know_the_code_that_they_are_of(reference, monkeypatch):
+    results, _ = reference
+    assert benchmark.stale(results).empty
+    one = results.report.copy()
+    one.loc[3, "run"] = one.loc[4, "run"]
+    trials = results.trials.assign(run=results.trials["run"].where(results.trials.index != 2, "x"))
+    told = benchmark.stale(dataclasses.replace(results, report=one, trials=trials))
+    assert sorted(told["table"]) == ["report", "trials"]
+    # Another program behind the same names: every row of that problem is told.
+    monkeypatch.setattr(problems, "_point", lambda start: problems._linear(len(start), 1))
+    problems._load.cache_clear()
+    told = benchmark.stale(results)
+    problems._load.cache_clear()
+    assert len(told) and set(told["problem"]) == {
+        p for p in set(results.report["problem"]) if p.startswith("quadratic")
+    }
 
 
 # ------------------------------------------------------------------------------------- plugins
+
+
+def test_a_plugin_that_overwrites_is_undone_when_its_text_changes(tmp_path, registries):
+    cosine = schedules._catalogue["cosine"]
+    text = "from anneal_utils import schedules\n"
+    over = (
+        '@schedules.register("cosine", overwrite=True)\ndef mine(peak, steps):\n    return peak\n'
+    )
+    benchmark._load_plugin(benchmark.Plugin("over.py", text + over))
+    assert schedules._catalogue["cosine"] is not cosine
+    benchmark._load_plugin(benchmark.Plugin("over.py", text))
+    assert schedules._catalogue["cosine"] is cosine
 
 
 def test_what_only_this_process_knows_is_refused_for_others(tmp_path, registries):
@@ -584,7 +772,7 @@ def test_a_broken_plugin_is_one_sentence(tmp_path, capsys, text):
 def test_results_of_another_version_stay(reference, tmp_path, capsys):
     benchmark.save(reference[0], tmp_path)
     path = tmp_path / "provenance.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
+    path.write_text(path.read_text().replace('"format": 2', '"format": 99'))
     before = files(tmp_path)
     cache = tmp_path.parent / "unused"
     calls = (["show"], ["run", *ARGUMENTS, "--cache", str(cache)])

@@ -2,8 +2,10 @@
 
 import itertools
 
+from anneal_utils import problems, training
 from anneal_utils import statistics as st
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -216,3 +218,65 @@ def test_robustness_width_of_a_known_curve():
     assert st.robustness_width(peaks, [0.0, 1.0, 1.0, 1.0, 1.0]) == 0
     with pytest.raises(ValueError, match="distinct"):
         st.robustness_width([1.0, 1.0], [1.0, 2.0])
+
+
+# -------------------------------------------------------------------------- identities, not labels
+
+
+def trained(*grids, problem="quadratic", **knobs):
+    """Frames of real runs that bear the same labels, one after the other."""
+    given = dict(curvature=1.0, epochs=2, **knobs)
+    return pd.concat(
+        training.train(problems.load(problem, **{**given, **changed}), runs)
+        for changed, runs in grids
+    )
+
+
+def two_seeds(recipe, optimizer=keras.optimizers.SGD, **settings):
+    return training.grid({"s": recipe}, [0.1], [0, 1], {"o": optimizer}, **settings)
+
+
+DIFFER = {
+    "warmup": [({}, two_seeds("linear")), ({}, two_seeds("linear", warmup=0.5))],
+    "knobs": [({}, two_seeds(("step", {"drops": n}))) for n in (1, 2)],
+    "horizon": [({}, two_seeds("linear", epochs=n)) for n in (2, 3)],
+    "optimizer": [
+        ({}, two_seeds("linear", lambda rate, m=m: keras.optimizers.SGD(rate, momentum=m)))
+        for m in (0.0, 0.9)
+    ],
+    "problem": [({"curvature": h}, two_seeds("linear")) for h in (1.0, 2.0)],
+}
+
+
+@pytest.mark.parametrize("what", DIFFER)
+def test_runs_that_differ_in_what_no_label_tells_are_kept_apart(what):
+    frame = trained(*DIFFER[what])
+    ends = st.final(frame, penalty=1.0)
+    assert len(ends) == 4 and ends.run.nunique() == 4
+    alone = [st.final(trained(one), penalty=1.0).value.tolist() for one in DIFFER[what]]
+    assert ends.value.tolist() == [value for values in alone for value in values]
+    for mixes in (
+        lambda: st.band(frame, "val_loss", ["schedule", "epoch"]),
+        lambda: st.by_seed(ends, schedule="s", peak=0.1),
+        lambda: st.best_peaks(ends),
+    ):
+        with pytest.raises(ValueError, match="one run per seed; .*give them different labels"):
+            mixes()
+
+
+def test_a_run_that_is_there_twice_is_refused_and_under_two_labels_is_kept():
+    frame = trained(({}, two_seeds("linear")))
+    with pytest.raises(ValueError, match=r"^frame = .*twice"):
+        st.final(pd.concat([frame, frame]), penalty=1.0)
+    both = pd.concat([frame, frame.assign(schedule="the same again")])
+    ends = st.final(both, penalty=1.0)
+    assert len(ends) == 4 and ends.run.nunique() == 2
+    with pytest.raises(ValueError, match=r"also choose \['schedule'\]"):
+        st.by_seed(ends)
+
+
+def test_labels_alone_keep_apart_or_refuse():
+    by_hand = frame([[0.3, 0.1]])
+    assert len(st.final(by_hand, penalty=1.0)) == 2
+    with pytest.raises(ValueError, match="twice"):
+        st.final(pd.concat([by_hand, by_hand]), penalty=1.0)

@@ -3,6 +3,10 @@
 import math
 
 from anneal_utils import problems, schedules, training
+from anneal_utils.training import _keras
+from anneal_utils.training.program import Program, program_of
+from anneal_utils.training.runs import _optimizer_classes
+from anneal_utils.training.starts import starts
 
 import keras
 import numpy as np
@@ -65,7 +69,7 @@ def problem_of(model):
     return tiny(MODELS[model], x, name=model)
 
 
-OPTIMIZERS = sorted(training._optimizer_classes())
+OPTIMIZERS = sorted(_optimizer_classes())
 FAMILIES = {
     "momentum": lambda rate: keras.optimizers.SGD(rate, momentum=0.9),
     "nesterov": lambda rate: keras.optimizers.SGD(rate, momentum=0.9, nesterov=True),
@@ -264,9 +268,9 @@ def test_noisy_quadratic_has_its_closed_form_moments():
 def test_weights_that_an_optimizer_copies_belong_to_the_run():
     problem = problem_of("dense")
     runs = training.grid({"c": 0.01}, seeds=[1, 2], optimizer="schedulefreeadamw")
-    program = training._program(problem, runs[0].make, 3, "graph")
-    assert program.copies_weights
-    first, second = (program.optimizer_state(training._initial(problem, s)) for s in (1, 2))
+    program = program_of(problem, runs[0], 3, "graph")
+    assert program.own_slots
+    first, second = (program.slots_of(program.starts.values(s), s) for s in (1, 2))
     assert any(not np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
@@ -352,7 +356,7 @@ def test_every_thread_brings_all_variables_of_the_one_program():
     problem = problem_of("dropout")
     runs = training.grid({"c": 0.1}, seeds=range(8), optimizer="adam")
     training.train(problem, runs, threads=2)
-    program = training._program(problem, "adam", problem.epochs, "auto")
+    program = program_of(problem, runs[0], problem.epochs, "auto")
     shared = {id(v.handle) for v in program.concrete.variables}
     owned = {id(v.value) for v in (*program.model.variables, *program.optimizer.variables)}
     assert len(shared) >= len(owned)  # and the table of rates, and the metrics
@@ -376,7 +380,7 @@ def test_several_optimizers_in_one_call_train_as_each_alone():
 
 def test_an_error_inside_a_thread_reaches_the_caller_and_ends_the_others(monkeypatch):
     problem, calls = problem_of("dense"), []
-    whole = training._Program.call
+    whole = Program.call
 
     def breaks(program, *arguments):
         calls.append(None)
@@ -384,7 +388,7 @@ def test_an_error_inside_a_thread_reaches_the_caller_and_ends_the_others(monkeyp
             raise OSError("the third run breaks")
         return whole(program, *arguments)
 
-    monkeypatch.setattr(training._Program, "call", breaks)
+    monkeypatch.setattr(Program, "call", breaks)
     runs = training.grid({"c": 0.1}, seeds=range(200))
     with pytest.raises(OSError, match="the third run breaks"):
         training.train(problem, runs, threads=2)
@@ -396,11 +400,12 @@ def test_an_error_inside_a_thread_reaches_the_caller_and_ends_the_others(monkeyp
 def test_initial_weights_are_those_of_the_built_model(name):
     problem = problems.load(name)
     for seed in (3, 600):
-        built = [variable.numpy() for variable in training._build(problem, seed).variables]
-        for drawn, expected in zip(training._initial(problem, seed), built, strict=True):
+        model, variables = _keras.build(problem, seed)
+        built = [variable.numpy() for variable in model.variables]
+        for drawn, expected in zip(starts(problem, variables).values(seed), built, strict=True):
             np.testing.assert_array_equal(drawn, expected)
     if not name.startswith("quadratic"):  # their point starts where its layer was told
-        assert training._makers(problem), "initial weights are slow again"
+        assert starts(problem, variables).makers, "initial weights are slow again"
 
 
 def test_models_that_do_not_start_from_their_initializers_are_built():
@@ -410,9 +415,10 @@ def test_models_that_do_not_start_from_their_initializers_are_built():
         return model
 
     for problem in (problem_of("dropout"), tiny(shifted)):
-        assert training._makers(problem) is None
-        first, second = (training._initial(problem, seed) for seed in (1, 2))
-        expected = [variable.numpy() for variable in training._build(problem, 2).variables]
+        begin = starts(problem, _keras.build(problem, 0)[1])
+        assert begin.makers is None
+        first, second = (begin.values(seed) for seed in (1, 2))
+        expected = [variable.numpy() for variable in _keras.build(problem, 2)[0].variables]
         assert not np.array_equal(first[0], second[0])
         assert all(map(np.array_equal, second, expected))
 
@@ -514,9 +520,10 @@ def test_schedule_free_built_inside_fit_loses_its_starting_point():
 
 def test_auto_mode_avoids_xla_where_it_does_not_hold():
     conv, dense = problem_of("conv"), problem_of("dense")
-    assert training._program(conv, "sgd", 3, "auto").exact
-    assert training._program(dense, "adafactor", 3, "auto").exact
-    assert not training._program(dense, "sgd", 3, "auto").exact
+    sgd, adafactor = training.grid({"c": 0.1}, optimizer={"sgd": "sgd", "ada": "adafactor"})
+    assert program_of(conv, sgd, 3, "auto").exact
+    assert program_of(dense, adafactor, 3, "auto").exact
+    assert not program_of(dense, sgd, 3, "auto").exact
 
 
 def test_range_test_loss_is_each_batchs_own_and_before_its_update():

@@ -1,0 +1,301 @@
+"""One whole training as one compiled function, and the programs that were compiled last."""
+
+import queue
+import uuid
+import weakref
+from dataclasses import replace
+
+from anneal_utils import _checks, identity
+from anneal_utils._cache import Recent
+from anneal_utils.problems import Problem
+from anneal_utils.training import _keras
+from anneal_utils.training.runs import Plateau, Run
+from anneal_utils.training.starts import starts
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def plateau_vector(recipe) -> np.ndarray:
+    """A recipe's plateau rules as float64 [5]; patience 0 stands for a run without feedback."""
+    if not isinstance(recipe, Plateau):
+        return np.zeros(5)
+    given = (recipe.factor, recipe.patience, recipe.min_delta, recipe.cooldown, recipe.min_rate)
+    return np.array(given, float)
+
+
+def _plateau_step(rules, state, first, rate, loss):
+    """One epoch's end of ``ReduceLROnPlateau``: (lower the rate?, new rate, new state).
+
+    Like Keras it computes in double precision and rounds the new rate to the variable's kind.
+    The ``first`` epoch always counts as better, whatever its loss.
+    """
+    factor, patience, min_delta, cooldown, min_rate = tf.unstack(rules)
+    best, wait, cooling = state
+    loss, old = tf.cast(loss, tf.float64), tf.cast(rate, tf.float64)
+    wait = tf.where(cooling > 0, 0, wait)
+    cooling = tf.maximum(cooling - 1, 0)
+    better = first | (loss + min_delta < best)
+    wait = tf.where(better, 0, tf.where(cooling > 0, wait, wait + 1))
+    tired = ~better & (cooling == 0) & (tf.cast(wait, tf.float64) >= patience)
+    lower = tired & (patience > 0) & (old > tf.cast(tf.cast(min_rate, tf.float32), tf.float64))
+    new = tf.cast(tf.maximum(old * factor, min_rate), rate.dtype)
+    state = (
+        tf.where(better, loss, best),
+        tf.where(lower, 0, wait),
+        tf.where(lower, tf.cast(cooldown, tf.int32), cooling),
+    )
+    return lower, new, state
+
+
+class Program:
+    """One model, one optimizer, one horizon: a training as a single compiled function.
+
+    Compiled once, whatever the number of threads: each call brings variables of its own (a
+    *seat*) for those that were traced. A run never sees another run's state: every variable that
+    the traced function captured is set at its start, or the program is refused by its name.
+
+    ``digest`` names what it computes (see :mod:`anneal_utils.identity`); ``readable`` tells
+    whether all of that could be read, so that results may be kept under it.
+    """
+
+    def __init__(self, problem: Problem, run: Run, epochs: int, mode: str):
+        """Build, compile and trace; XLA compiles at the first call."""
+        _keras.check_optimizer(run)
+        self.problem, self.run, self.epochs = problem, run, epochs
+        self.steps = problem.steps_per_epoch
+        self.model, self.state = _keras.build(problem, seed=0)
+        self.starts = starts(problem, self.state)
+        self.table = _keras.Table(epochs * self.steps)
+        self.optimizer, self.slots = self._optimizer(seed=0)
+        self.fresh = [variable.numpy() for variable in self.slots]
+        # A few optimizers start from a copy of the weights (Schedule-Free) or from random
+        # numbers: notice it by moving the weights and building again for another seed.
+        moved = [v.numpy() + 1 if v.trainable else v.numpy() for v in self.state]
+        self.own_slots = not all(map(np.array_equal, self.fresh, self._slots_at(moved, seed=1)))
+        # Data as tensors once; the program captures them, it does not copy them.
+        self.data, self.data_digest = _data(problem)
+        # Metrics are made by the first batch; make them before tracing, in eager mode.
+        first: list = []
+        with _keras.recorded(first) as rest:
+            _keras.compile_model(problem, self.model, self.optimizer)
+            self.model.test_step(tuple(a[:1] for a in self.data[:2]))
+        self.rest = list(zip(rest, first, strict=True))
+        self.columns = ["loss", *(["accuracy"] if "accuracy" in problem.metrics else [])]
+        chosen = mode
+        if mode == "auto":
+            chosen = "xla" if _keras.holds_under_xla(self.model, self.optimizer) else "graph"
+        self._trace(chosen)
+        opaque = identity.stateful(self.concrete)
+        self._refuse_own_streams(opaque)
+        if opaque and mode == "auto" and chosen == "xla":
+            chosen = "graph"  # such operations have no XLA kernel
+            self._trace(chosen)
+        self.exact = chosen == "graph"  # then the rates too are to be fit's, to the last bit
+        self._name(chosen, not opaque)
+        self.compiled = False
+        self.seats: queue.SimpleQueue = queue.SimpleQueue()
+
+    def _optimizer(self, seed: int):
+        """A new optimizer for the model, and its variables in the order in which it made them."""
+        with _keras.recorded() as made:
+            optimizer = _keras.optimizer_of(replace(self.run, seed=seed), self.table, self.model)
+        new = {id(variable) for variable in made}
+        for variable in optimizer.variables:
+            if id(variable._value) not in new:
+                _checks.fail(
+                    "optimizer",
+                    variable.path,
+                    "is a variable that was made before, so runs would share it; make the "
+                    "optimizer anew in every call",
+                )
+        return optimizer, made
+
+    def _trace(self, mode: str) -> None:
+        # Traced and called as a concrete function: TensorFlow warns about many that are not.
+        self.concrete = tf.function(
+            self._train, jit_compile=mode == "xla", autograph=False
+        ).get_concrete_function(
+            [variable.numpy() for variable in self.state],
+            self.fresh,
+            self.table.rates.numpy(),
+            np.zeros((self.epochs, self.steps, self.problem.batch_size), "int32"),
+            plateau_vector(None),
+        )
+
+    def _refuse_own_streams(self, opaque: list[str]) -> None:
+        for operation in opaque:
+            if any(word in operation for word in ("Random", "Normal", "Multinomial")):
+                _checks.fail(
+                    "problem.build()",
+                    operation,
+                    "draws from a stream that no seed of a run sets; use keras.random with a "
+                    "keras.random.SeedGenerator that the layer makes",
+                )
+
+    def _name(self, mode: str, readable: bool) -> None:
+        """Set ``traced`` (first values by handle), ``digest`` and ``readable``."""
+        groups = {"state": self.state, "slots": self.slots, "table": [self.table.rates]}
+        groups["rest"] = [variable for variable, _ in self.rest]
+        places = {id(v.handle): f"{g} {i}" for g, vs in groups.items() for i, v in enumerate(vs)}
+        places |= {id(tensor): f"data {i}" for i, tensor in enumerate(self.data)}
+        variables = {id(variable.handle): variable for variable in self.concrete.variables}
+        self.traced = {handle: variable.numpy() for handle, variable in variables.items()}
+        captured = []
+        for tensor, changed in zip(
+            self.concrete.captured_inputs, _keras.changed_inputs(self.concrete), strict=True
+        ):
+            if id(tensor) in places:
+                captured.append(places[id(tensor)])
+            elif id(tensor) in variables and changed:
+                _checks.fail(
+                    "variable",
+                    variables[id(tensor)].name,
+                    "is changed by the training, and was made neither by problem.build() nor by "
+                    "the optimizer: a run would go on where the one before ended; make it there",
+                )
+            elif id(tensor) in variables:
+                captured.append(self.traced[id(tensor)])
+            elif tensor.dtype in (tf.resource, tf.variant):
+                readable = False  # a table, an iterator: who knows what is in it
+            else:
+                captured.append(tensor)
+        self.readable = readable
+        parts = (identity.program(self.concrete), captured, self.data_digest)
+        self.digest = (
+            identity.digest(*parts, mode, identity.environment())
+            if readable
+            else f"{uuid.uuid4().hex}"  # of this process alone
+        )
+
+    def _seat(self) -> list:
+        """What the traced function captured, with new variables in the place of its own."""
+        variables, captured = [], []
+        for tensor in self.concrete.captured_inputs:
+            if id(tensor) in self.traced:
+                variables.append(tf.Variable(self.traced[id(tensor)]))
+                tensor = variables[-1].handle
+            captured.append(tensor)
+        return [variables, captured]  # a handle lives as long as its variable
+
+    def call(self, *arguments):
+        """Train one run, from any thread: (history, first lost step or -1, final weights)."""
+        try:
+            seat = self.seats.get_nowait()
+        except queue.Empty:
+            seat = self._seat()
+        tensors = [tf.convert_to_tensor(array) for array in tf.nest.flatten(arguments)]
+        history, left, final = self.concrete.inference_fn.call_preflattened(tensors + seat[1])
+        history = history.numpy()  # waits for the end of the run
+        self.compiled = True
+        self.seats.put(seat)
+        return history, int(left), final
+
+    def slots_of(self, weights, seed: int) -> list[np.ndarray]:
+        """What the optimizer keeps at step 0, for the initial ``weights`` and seed of a run."""
+        return self._slots_at(weights, seed) if self.own_slots else self.fresh
+
+    def _slots_at(self, weights, seed: int) -> list[np.ndarray]:
+        for variable, value in zip(self.state, weights, strict=True):
+            variable.assign(value)
+        return [variable.numpy() for variable in self._optimizer(seed)[1]]
+
+    def nbytes(self) -> int:
+        """What the program keeps in memory, roughly: every value once for each seat and here."""
+        values = [v for v in self.traced.values() if hasattr(v, "nbytes")]
+        seats = self.seats.qsize() + 2
+        return seats * sum(v.nbytes for v in values) + sum(_size(tensor) for tensor in self.data)
+
+    def _train(self, weights, slots, rates, order, plateau):
+        x, y, x_val, y_val = self.data
+        for variable, value in zip(self.state, weights, strict=True):
+            variable.assign(value)
+        for variable, value in zip(self.slots, slots, strict=True):
+            variable.assign(value)
+        for variable, value in self.rest:
+            variable.assign(value)
+        self.table.rates.assign(rates)
+        # An averaging optimizer's answer, and so what is evaluated, is the average.
+        averages = callable(getattr(self.optimizer, "to_average", None))
+
+        def step_body(epoch, step, rate, left):
+            rate = tf.cast(self.optimizer.learning_rate, rates.dtype)
+            batch = order[epoch, step]
+            logs = self.model.train_step((tf.gather(x, batch), tf.gather(y, batch)))
+            lost = ~tf.math.is_finite(logs["loss"]) & (left < 0)
+            left = tf.where(lost, epoch * self.steps + step, left)
+            return epoch, step + 1, rate, left
+
+        def epoch_body(epoch, left, feedback, history):
+            self.model.reset_metrics()
+            _, _, rate, left = tf.while_loop(
+                lambda epoch, step, rate, left: step < self.steps,
+                step_body,
+                (epoch, 0, tf.zeros([], rates.dtype), left),
+            )
+            train = self.model.get_metrics_result()["loss"]
+            self.model.reset_metrics()
+            if averages:
+                self.optimizer.to_average()
+            val = self.model.test_step((x_val, y_val))
+            if averages:
+                self.optimizer.to_gradient_point()
+            row = [rate, train, *(val[name] for name in self.columns)]
+            row = tf.stack([tf.cast(number, tf.float32) for number in row])
+            history = history.write(epoch, row)
+            lower, rate, feedback = _plateau_step(plateau, feedback, epoch == 0, rate, val["loss"])
+            self.table.rates.assign(tf.where(lower, rate, self.table.rates))
+            return epoch + 1, left, feedback, history
+
+        history = tf.TensorArray(
+            tf.float32, size=self.epochs, element_shape=(2 + len(self.columns),)
+        )
+        start = (tf.constant(np.inf, tf.float64), 0, 0)  # best loss, epochs waited, cooldown left
+        _, left, _, history = tf.while_loop(
+            lambda epoch, *_: epoch < self.epochs, epoch_body, (0, -1, start, history)
+        )
+        if averages:
+            self.optimizer.to_average()
+        return history.stack(), left, [tf.convert_to_tensor(w) for w in self.model.weights]
+
+
+def _size(tensor) -> int:
+    return int(np.prod(tensor.shape)) * tensor.dtype.size
+
+
+_tensors: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def _data(problem: Problem) -> tuple[list[tf.Tensor], str]:
+    """The problem's arrays as tensors, and their digest; the same ones for every program of it."""
+    if problem not in _tensors:
+        arrays = (problem.x_train, problem.y_train, problem.x_val, problem.y_val)
+        _tensors[problem] = [tf.constant(array) for array in arrays], identity.digest(*arrays)
+    return _tensors[problem]
+
+
+_programs = Recent(512 << 20)  # the most recently used programs, so that a re-run is instant
+_quick = Recent(256)  # which of them, where that is known without tracing
+
+
+def program_of(problem: Problem, run: Run, epochs: int, mode: str) -> Program:
+    """The program of a run: a compiled one where there is one that computes the same.
+
+    That is known at once if everything behind problem and optimizer is plain or installed code;
+    else (a lambda, a closure, an object of one's own) it is traced anew, and only compiled if
+    what it computes is new.
+    """
+    read = (problem.build, problem.loss, problem.metrics, run.make)
+    short = identity.unchanging((*read, problem.batch_size, problem.steps_per_epoch, epochs, mode))
+    settings = (keras.config.floatx(), keras.config.dtype_policy().name, keras.config.epsilon())
+    short = short and (short, _data(problem)[1], settings, str(identity.environment()))
+    key = short and _quick.get(short)
+    program = key and _programs.get(key)
+    if not program:
+        program = Program(problem, run, epochs, mode)
+        key = (program.digest, program.starts.key, identity.digest(program.fresh))
+        program = _programs.get(key) or _programs.put(key, program, program.nbytes())
+        if short:
+            _quick.put(short, key, 1)
+    return program

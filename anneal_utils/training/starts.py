@@ -1,0 +1,116 @@
+"""Where runs start: initial weights by seed, drawn as Keras draws them, and batch orders."""
+
+from anneal_utils import identity
+from anneal_utils._cache import Recent
+from anneal_utils.problems import Problem
+from anneal_utils.training import _keras, runs
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+_weights, _orders, _starts = Recent(256 << 20), Recent(64 << 20), Recent(64 << 20)
+
+
+class Starts:
+    """The initial values of all variables that ``problem.build`` makes, for any seed.
+
+    Building a Keras model takes four to six times as long as drawing its weights. Not every
+    model starts from what its initializers draw (dropout has seeds, ``build`` may set weights),
+    nor makes its layers in the order in which it lists them: so weights are drawn only if that
+    gives the variables of two more models bit for bit.
+    """
+
+    def __init__(self, problem: Problem, key: str):
+        """``key``: names what ``problem.build`` gives, see :func:`starts`."""
+        self.key, self.problem = key, problem
+        self.model, self.variables = _keras.build(problem, 0)
+        self.makers = self._find_makers()
+
+    def values(self, seed: int) -> list[np.ndarray]:
+        """Initial values for ``seed``, in the order of ``_keras.build``; remembered for a while."""
+        key = (self.key, seed)
+        found = _weights.get(key)
+        if found is None:
+            found = self._built(seed) if self.makers is None else self._drawn(self.makers, seed)
+            _weights.put(key, found, sum(value.nbytes for value in found))
+        return found
+
+    def _built(self, seed: int) -> list[np.ndarray]:
+        return [variable.numpy() for variable in _keras.build(self.problem, seed)[1]]
+
+    def _drawn(self, makers: list[int], seed: int) -> list[np.ndarray]:
+        """New values; initializer ``makers[i]`` makes variable i."""
+        with _keras.seeded(seed):
+            fresh = [initializer.clone() for initializer in _initializers(self.model)]
+        return [
+            np.asarray(fresh[maker](variable.shape, variable.dtype))
+            for maker, variable in zip(makers, self.variables, strict=True)
+        ]
+
+    def _find_makers(self) -> list[int] | None:
+        """Which initializer makes which variable, or None where drawing is not building."""
+        initializers = list(enumerate(_initializers(self.model)))
+        makers = [
+            next((number for number, make in initializers if _makes(make, variable)), None)
+            for variable in self.variables
+        ]
+        if None in makers:
+            return None
+        for seed in (1, 2):
+            if not _alike(self._built(seed), self._drawn(makers, seed)):
+                return None
+        return makers
+
+
+def starts(problem: Problem, built: list[tf.Variable]) -> Starts:
+    """The starts of a problem of which ``built``, for seed 0, was just made.
+
+    Those of an earlier problem serve again if it starts from the same values, for seeds 0 and 1.
+    """
+    known = identity.unchanging(problem.build)
+    key = known and _starts.get(known)
+    if key is None:
+        other = _keras.build(problem, 1)[1]
+        key = identity.digest(*([v.numpy() for v in variables] for variables in (built, other)))
+        if known:
+            _starts.put(known, key, 100)
+    found = _starts.get(key)
+    if found is None:
+        found = Starts(problem, key)
+        _starts.put(key, found, sum(np.prod(v.shape) * v.dtype.size for v in found.variables))
+    return found
+
+
+def order(problem: Problem, seed: int, epochs: int) -> np.ndarray:
+    """``runs.batches``, remembered for a while."""
+    sizes = (len(problem.x_train), problem.batch_size, problem.steps_per_epoch, problem.sampling)
+    key = (*sizes, seed, epochs)
+    found = _orders.get(key)
+    if found is None:
+        found = runs.batches(problem, seed, epochs)
+        _orders.put(key, found, found.nbytes)
+    return found
+
+
+def _initializers(model: keras.Model) -> list[keras.initializers.Initializer]:
+    """The initializers of the model's layers, layer by layer."""
+    return [
+        value
+        for layer in model._flatten_layers(include_self=False)
+        for value in vars(layer).values()
+        if isinstance(value, keras.initializers.Initializer)
+    ]
+
+
+def _makes(initializer, variable) -> bool:
+    """Whether the variable's value is the initializer's."""
+    try:
+        value = initializer(variable.shape, variable.dtype)
+    except (ValueError, TypeError, tf.errors.OpError):  # an orthogonal one takes no vector
+        return False
+    return np.array_equal(value, variable.numpy())
+
+
+def _alike(first, second) -> bool:
+    return all(map(np.array_equal, first, second))

@@ -1,0 +1,237 @@
+"""Training many runs at once, and naming them without training."""
+
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from anneal_utils import _checks, headless, identity
+from anneal_utils.problems import Problem
+from anneal_utils.training.frames import frame_of
+from anneal_utils.training.program import Program, plateau_vector, program_of
+from anneal_utils.training.runs import Run, rates
+from anneal_utils.training.starts import order
+
+import numpy as np
+from tqdm.auto import tqdm
+
+_AHEAD = 64 << 20  # bytes of initial values that may wait for a thread
+
+_training = threading.Lock()  # programs are shared by all calls, so one call trains at a time
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def train(
+    problem: Problem,
+    runs: Iterable[Run],
+    *,
+    return_weights: bool = False,
+    mode: str = "auto",
+    threads: int | None = None,
+    progress: bool | None = None,
+):
+    """Train every run and return the tidy frame: one row per run and epoch, in the given order.
+
+    Columns: ``COLUMNS``. ``run`` is the run's identity (see :mod:`anneal_utils.identity`): the
+    same for the same computation, whatever the labels. ``epoch`` counts from 0, ``step`` is the
+    number of updates done at its end, ``rate`` the one applied at its last step, ``train_loss``
+    the mean over the epoch's batches as ``fit`` reports it. A run whose loss stops being finite
+    is data: ``diverged`` is true from that epoch on, ``diverged_step`` is the (0-based) step
+    whose loss was the first not to be finite, and the losses stay as they were measured.
+
+    With ``return_weights`` also a list, one entry per run, of final weights in
+    ``model.get_weights()`` order. ``mode``: ``"graph"`` equals ``fit`` bit for bit, ``"xla"`` is
+    faster for dense and recurrent models and equals it up to rounding (other dropout masks),
+    ``"auto"`` chooses. ``threads``: default, the cores. Data stay in memory, an incomplete last
+    batch is dropped, there are no callbacks inside a run.
+
+    ``ValueError`` where a run's state could not be its own: a variable, a random stream, a model
+    or an optimizer that runs would share is refused by its name.
+    """
+    runs = _checked(problem, runs, mode)
+    threads = cores() if threads is None else _checks.count("threads", threads)
+    show = not headless() if progress is None else progress
+    results = [None] * len(runs)
+    errors, left, lock = [], len(runs), threading.Lock()
+    stop, finished, room = threading.Event(), threading.Event(), _Room(_AHEAD)
+
+    def job(ready: _Ready):
+        """Train one run."""
+        nonlocal left
+        try:
+            if not stop.is_set():
+                history, lost, final = ready.program.call(*ready.arguments)
+                weights = [w.numpy() for w in final] if return_weights else None
+                results[ready.index] = (ready.identity, ready.peak, history, lost, weights)
+        except BaseException as error:
+            errors.append(error)
+        room.leave(ready.nbytes)
+        with lock:
+            left -= 1
+            bar.update()
+        if errors or not left:
+            finished.set()
+
+    # The bar appears only when the work takes longer than five seconds.
+    with (
+        _training,
+        tqdm(total=len(runs), disable=not show, delay=5, unit="run") as bar,
+        ThreadPoolExecutor(threads) as pool,
+    ):
+        try:
+            # First one run of every program, which compiles it: while the next is traced here,
+            # the threads compile and train those before.
+            later = []
+            for ready in _groups(problem, runs, mode):
+                first = next(ready)
+                room.enter(first.nbytes)
+                later.append((pool.submit(job, first), ready))
+            for first, ready in later:
+                first.result()  # the others would compile the same program again
+                for one in ready:
+                    room.enter(one.nbytes)
+                    if errors:
+                        raise errors[0]
+                    pool.submit(job, one)
+            finished.wait()  # once: waking this thread for every run would slow the others
+            if errors:
+                raise errors[0]
+        finally:
+            stop.set()  # an error or Ctrl-C ends the threads after the run they are in
+    frame = frame_of(problem, runs, results)
+    return ([weights for *_, weights in results], frame) if return_weights else frame
+
+
+def identities(problem: Problem, runs: Iterable[Run], *, mode: str = "auto") -> list[str | None]:
+    """The identity of every run, as ``train`` writes it into the column ``run``; trains nothing.
+
+    None where the program can not be read in full (it calls Python, or reads a file or a table):
+    such a run trains, but its results are not kept on disk, since nothing tells when they change.
+    """
+    return [name.identity for name in names_of(problem, runs, mode)]
+
+
+class Name(NamedTuple):
+    """What a run is called: its identity (None: not readable), and that of all but its rates."""
+
+    identity: str | None
+    start: str
+
+
+def names_of(problem: Problem, runs: Iterable[Run], mode: str) -> list[Name]:
+    """The names of all runs, in their order; trains nothing."""
+    runs = _checked(problem, runs, mode)
+    found: list = [None] * len(runs)
+    with _training:
+        for ready in _groups(problem, runs, mode):
+            for one in ready:
+                known = one.identity if one.program.readable else None
+                found[one.index] = Name(known, one.start)
+    return found
+
+
+def _checked(problem: Problem, runs: Iterable[Run], mode: str) -> list[Run]:
+    runs = list(runs)
+    _checks.choice("mode", mode, ("auto", "graph", "xla"))
+    if not isinstance(problem, Problem):
+        _checks.fail("problem", problem, "must be a Problem, from problems.load(name)")
+    if not runs:
+        _checks.fail("runs", runs, "must hold at least one run, from training.grid(...)")
+    return runs
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A run with everything that it needs; ``identity`` names it, ``start`` all but its rates."""
+
+    index: int
+    program: Program
+    start: str
+    identity: str
+    peak: float
+    arguments: tuple
+    nbytes: int
+
+
+def _groups(problem: Problem, runs: list[Run], mode: str) -> Iterator[Iterator[_Ready]]:
+    """The runs of each program, each ready to be trained; everything is built by this thread.
+
+    Keras's global seed is not thread-safe. Programs come in the order of the runs; within one,
+    equal seeds come together, so that they share their start.
+    """
+    groups: dict = {}
+    for index, run in enumerate(runs):
+        key = (id(run.make), run.epochs or problem.epochs)
+        groups.setdefault(key, []).append(index)
+    for (_, epochs), members in groups.items():
+        program = program_of(problem, runs[members[0]], epochs, mode)
+        # All of them now, so that a bad rate is refused before anything is trained.
+        tables = _tables(problem, runs, members, program.exact)
+        yield _ready(problem, program, runs, sorted(members, key=lambda i: runs[i].seed), tables)
+
+
+def _tables(problem, runs, members, exact: bool) -> dict[int, np.ndarray]:
+    """The rates of each member; those of one schedule and peak are computed once."""
+    tables, known = {}, {}
+    for i in members:
+        run = runs[i]
+        if callable(run.recipe) and not hasattr(run.recipe, "get_config"):
+            tables[i] = rates(problem, run, exact=exact)  # a function of the epoch may be random
+            continue
+        by_value = isinstance(run.recipe, str | float)
+        key = (run.recipe if by_value else id(run.recipe), run.peak, run.warmup)
+        if key not in known:
+            known[key] = rates(problem, run, exact=exact)
+        tables[i] = known[key]
+    return tables
+
+
+def _ready(problem, program: Program, runs, members, tables) -> Iterator[_Ready]:
+    seed = None
+    for i in members:
+        run = runs[i]
+        if run.seed != seed:
+            seed = run.seed
+            weights = program.starts.values(seed)
+            slots = program.slots_of(weights, seed)
+            batches = order(problem, seed, program.epochs)
+            start = identity.digest(program.digest, weights, slots, batches)
+            size = sum(value.nbytes for value in (*weights, *slots))
+        rules = plateau_vector(run.recipe)
+        yield _Ready(
+            i,
+            program,
+            start,
+            identity.digest(start, tables[i], rules),
+            float(tables[i].max()) if run.peak is None else run.peak,
+            (weights, slots, tables[i], batches, rules),
+            size,
+        )
+
+
+class _Room:
+    """How many bytes may wait: ``enter`` blocks while there are more than ``limit`` already."""
+
+    def __init__(self, limit: int):
+        self.limit, self.used, self._changed = limit, 0, threading.Condition()
+
+    def enter(self, size: int) -> None:
+        with self._changed:
+            while self.used and self.used + size > self.limit:
+                self._changed.wait()
+            self.used += size
+
+    def leave(self, size: int) -> None:
+        with self._changed:
+            was_full = self.used >= self.limit // 2
+            self.used -= size
+            if was_full:
+                self._changed.notify()

@@ -1,0 +1,88 @@
+"""The plain-Keras twin of the many-run trainer."""
+
+import numbers
+from collections.abc import Iterable
+from contextlib import suppress
+
+from anneal_utils import identity
+from anneal_utils.callbacks import RateRecorder
+from anneal_utils.optimizers import EvaluateAverage
+from anneal_utils.problems import Problem
+from anneal_utils.training import _keras
+from anneal_utils.training.frames import frame_of
+from anneal_utils.training.runs import (
+    Plateau,
+    Run,
+    Schedule,
+    batches,
+    epoch_rate,
+    schedule_of,
+    starting_rate,
+)
+from anneal_utils.training.trainer import identities
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def fit_one(problem: Problem, run: Run, *, callbacks: Iterable = ()):
+    """The same run by ``model.fit``: ``(trained keras.Model, tidy frame)``.
+
+    Nothing of the many-run trainer is used: the run's own schedule object drives the optimizer
+    (or ``LearningRateScheduler``, for a function of the epoch), and ``fit`` reads the batches
+    from a ``tf.data.Dataset`` in the run's order, without the incomplete last batch of an epoch,
+    which ``fit`` on arrays would train on (``schedules.horizon`` counts it). In the frame it has
+    the identity of the run in graph mode, whose bits it gives; with ``callbacks`` of yours, which
+    may change anything, or where the trainer refuses the run, the digest of what ``fit`` gave.
+    """
+    foreign = bool(callbacks := list(callbacks))
+    epochs, recipe = run.epochs or problem.epochs, schedule_of(problem, run)
+    _keras.check_optimizer(run)
+    model, _ = _keras.build(problem, run.seed)
+    recorder = RateRecorder()
+    callbacks = [recorder, *callbacks]
+    if isinstance(run.recipe, Plateau):
+        callbacks.append(run.recipe.callback())
+    if not isinstance(recipe, Schedule | numbers.Real):
+        # First, so that the recorder reads the rate that this callback has set.
+        scheduler = keras.callbacks.LearningRateScheduler(
+            lambda epoch, rate: epoch_rate(run, epoch, rate)
+        )
+        callbacks.insert(0, scheduler)
+        recipe = starting_rate(run)
+    optimizer = _keras.optimizer_of(run, recipe, model)
+    _keras.compile_model(problem, model, optimizer)
+    if callable(getattr(optimizer, "to_average", None)):
+        callbacks.append(EvaluateAverage())
+    order = batches(problem, run.seed, epochs).reshape(-1, problem.batch_size)
+    data = tf.data.Dataset.from_tensor_slices(order).map(
+        lambda batch: (tf.gather(problem.x_train, batch), tf.gather(problem.y_train, batch))
+    )
+    log = model.fit(
+        data,
+        epochs=epochs,
+        steps_per_epoch=problem.steps_per_epoch,
+        shuffle=False,
+        validation_data=(problem.x_val, problem.y_val),
+        validation_batch_size=len(problem.x_val),
+        callbacks=callbacks,
+        verbose=0,
+    ).history
+    applied = np.array(recorder.rates, "float32")
+    names = ["loss", "val_loss", *(["val_accuracy"] if "val_accuracy" in log else [])]
+    history = np.column_stack(
+        [applied[problem.steps_per_epoch - 1 :: problem.steps_per_epoch], *map(log.get, names)]
+    ).astype("float32")
+    lost = np.flatnonzero(~np.isfinite(recorder.losses))
+    left = int(lost[0]) if len(lost) else -1
+    peak = float(applied.max()) if run.peak is None else run.peak
+    named = None if foreign else _named(problem, run)
+    named = named or identity.digest("fit", applied, history, model.get_weights())
+    return model, frame_of(problem, [run], [(named, peak, history, left, None)])
+
+
+def _named(problem: Problem, run: Run) -> str | None:
+    with suppress(ValueError):  # the trainer refuses what fit can do
+        return identities(problem, [run], mode="graph")[0]
+    return None
