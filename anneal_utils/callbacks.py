@@ -10,6 +10,11 @@ import tensorflow as tf
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 
 
+def _inner(optimizer):
+    """Mixed precision wraps the optimizer; rate and step count are those of the inner one."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
 class RateRecorder(keras.callbacks.Callback):
     """Records the rate that ``fit`` really applied at each optimizer step.
 
@@ -27,8 +32,8 @@ class RateRecorder(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Find the counter the schedule reads (it counts batches under gradient accumulation)."""
-        # Mixed precision wraps the optimizer; rate and counter are those of the inner one.
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        optimizer = _inner(self.model.optimizer)
+        self._skips = optimizer is not self.model.optimizer
         self._counter, source = optimizer._iterations, optimizer._learning_rate
         # As a graph, as in fit: TensorFlow's eager arithmetic differs from it in the last bit.
         self._schedule = (
@@ -41,11 +46,17 @@ class RateRecorder(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         """Note the step count before the update."""
-        self._before = int(self._counter)
+        self._batch, self._before = batch, int(self._counter)
 
     def on_train_batch_end(self, batch, logs=None):
         """Record the rate of each step that this call has done."""
-        steps = range(self._before, int(self._counter))
+        done, skipped = int(self._counter) - self._before, 0
+        if self._skips:
+            # Half precision skips the update after an overflow: its step count, and so its rate,
+            # stay. Of several batches in one call, the first are taken to be the skipped ones.
+            batches = min(batch + 1, self.params.get("steps") or batch + 1) - self._batch
+            skipped = max(0, batches - done)
+        steps = [self._before] * skipped + [self._before + step for step in range(done)]
         if self._schedule:
             self.rates += [float(self._schedule(tf.constant(s, tf.int64))) for s in steps]
         else:
@@ -79,10 +90,11 @@ class RangeTest(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Remember everything that training will change."""
         optimizer = self.model.optimizer
-        if isinstance(optimizer._learning_rate, Schedule):
+        source = _inner(optimizer)._learning_rate
+        if isinstance(source, Schedule):
             _checks.fail(
                 "optimizer.learning_rate",
-                type(optimizer._learning_rate).__name__,
+                type(source).__name__,
                 "must be a number for a range test; compile with a float, then put the schedule "
                 "back",
             )

@@ -13,15 +13,21 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
+import struct
+import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.backend.common import global_state
+from tensorflow.core.framework import types_pb2
 from tensorflow.python.framework import config, op_def_registry
+from tensorflow.python.util import _pywrap_util_port
 
 # --------------------------------------------------------------------------- digests of values
 
@@ -29,11 +35,15 @@ from tensorflow.python.framework import config, op_def_registry
 def digest(*values) -> str:
     """SHA-256 of the values, in their order, as 32 hexadecimal digits.
 
-    Takes None, booleans, numbers, text, bytes, NumPy arrays (kind, shape and every bit count),
-    TensorFlow tensors, and tuples, lists and dicts of these; ``TypeError`` for anything else.
+    Takes None, booleans, ints, floats, text, bytes, NumPy arrays (kind, shape and every bit
+    count; their layout in memory does not), TensorFlow tensors with a value, and tuples, lists
+    and dicts of these; ``TypeError`` for anything else. A tuple is as a list; the order of a dict
+    does not count.
 
     >>> digest(1, "a") == digest(1, "a"), digest(1) == digest(1.0), digest("a", "b") == digest("ab")
     (True, False, False)
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}), digest(0.0) == digest(-0.0)
+    (True, False)
     """
     state = hashlib.sha256()
     _feed(state.update, values)
@@ -43,20 +53,17 @@ def digest(*values) -> str:
 def _feed(update, value) -> None:
     """Every value as its kind, its length and its bytes, so that no two read alike."""
     if isinstance(value, tf.Tensor):
-        value = value.numpy()
+        value = _array_of(value)
     if isinstance(value, np.ndarray | np.generic):
-        value = np.asarray(value)
-        update(f"array {value.dtype.name} {value.shape};".encode())
-        if value.dtype == object:  # a string tensor
-            _feed(update, [bytes(item) for item in value.ravel()])
-        else:
-            update(np.ascontiguousarray(value).tobytes())
-    elif value is None or isinstance(value, bool | int):
-        update(f"{type(value).__name__} {value};".encode())
+        _feed_array(update, np.asarray(value))
+    elif value is None:
+        update(b"None;")
+    elif isinstance(value, int):
+        update(f"{'bool' if isinstance(value, bool) else 'int'} {value:x};".encode())
     elif isinstance(value, float):
-        update(f"float {value.hex()};".encode())
+        update(b"float " + struct.pack("<d", value))  # not its text: there are many NaNs
     elif isinstance(value, str):
-        _feed_bytes(update, "text", value.encode())
+        _feed_bytes(update, "text", value.encode(errors="surrogatepass"))
     elif isinstance(value, bytes):
         _feed_bytes(update, "bytes", value)
     elif isinstance(value, tuple | list):
@@ -65,11 +72,31 @@ def _feed(update, value) -> None:
             _feed(update, item)
     elif isinstance(value, Mapping):
         update(f"dict {len(value)};".encode())
-        for key in sorted(value):
+        for key in sorted(value, key=digest):
             _feed(update, key)
             _feed(update, value[key])
     else:
         raise TypeError(f"{type(value).__name__} has no digest: {value!r}")
+
+
+def _array_of(tensor: tf.Tensor) -> np.ndarray:
+    if not hasattr(tensor, "numpy") or tensor.dtype in (tf.resource, tf.variant):
+        raise TypeError(f"a tensor without a value has no digest: {tensor!r}")
+    return np.array(tensor.numpy(), object if tensor.dtype == tf.string else None)
+
+
+def _feed_array(update, array: np.ndarray) -> None:
+    update(f"array {array.dtype.name} {array.shape};".encode())
+    if array.dtype.names is not None:  # field by field: between them may be bytes of no meaning
+        update(f"fields {len(array.dtype.names)};".encode())
+        for name in array.dtype.names:
+            _feed_bytes(update, "field", name.encode())
+            _feed_array(update, array[name])
+    elif array.dtype.kind in "OT":  # objects and texts are elsewhere in memory
+        _feed(update, array.ravel().tolist())
+    else:
+        native = array.astype(array.dtype.newbyteorder("=")) if not array.dtype.isnative else array
+        update(native.tobytes())
 
 
 def _feed_bytes(update, kind: str, content: bytes) -> None:
@@ -82,16 +109,32 @@ def _feed_bytes(update, kind: str, content: bytes) -> None:
 # Attributes that name something for people, or number it by what the process did before.
 _METADATA = {
     *("_class", "_gradient_op_type", "_output_shapes", "_user_specified_name"),
-    *("container", "shared_name", "tensor_array_name"),
+    *("container", "message", "shared_name", "tensor_array_name"),
 }
 
-# Operations that TensorFlow calls stateful because they touch variables (whose values the trainer
-# sets), call functions, or must not be moved; their result is decided by what goes in.
+# Operations that hand on what they are given, or stop, but never compute with it.
+_CARRIERS = {
+    *("While", "StatelessWhile", "If", "StatelessIf", "Case", "StatelessCase", "PartitionedCall"),
+    *("StatefulPartitionedCall", "Identity", "IdentityN", "Assert"),
+}
+# Operations that TensorFlow calls stateful because they call functions or must not be moved;
+# their result is decided by what goes in.
 _INNOCENT = {
     *("While", "If", "Case", "PartitionedCall", "StatefulPartitionedCall", "Assert"),
     *("StatelessRandomGetKeyCounter", "StatelessRandomGetAlg", "StatelessRandomGetKeyCounterAlg"),
-    *("RngReadAndSkip", "RngSkip", "XlaSendToHost"),
+    *("RngReadAndSkip", "RngSkip", "CheckNumerics", "CheckNumericsV2"),
 }
+# Those that touch variables, whose values the trainer sets.
+_OF_VARIABLES = re.compile(
+    "(Assign|AssignAdd|AssignSub|Read)VariableOp|_ReadVariablesOp|VariableShape"
+    "|Resource(Sparse)?Apply.*|Resource(Gather|Scatter).*|ResourceStridedSliceAssign"
+)
+# Operations that TensorFlow does not call stateful, though what they give is not in their text:
+# Python by its number in this process, the content of files, code by its name.
+_OUTSIDE = re.compile(
+    "PyFuncStateless|ReadFile|MatchingFiles|(De|En)codeProto.*|XlaCustomCall.*|.*Dataset.*"
+    "|RiscRandom.*"
+)
 
 
 def functions(concrete) -> list:
@@ -100,8 +143,9 @@ def functions(concrete) -> list:
     found = {concrete.function_def.signature.name: concrete.function_def}
     for function in _growing(found):
         for node in function.node_def:
-            for key in sorted(node.attr):
-                for name in _functions_of(node.attr[key]):
+            mentioned = [f.name for key in sorted(node.attr) for f in _functions_of(node.attr[key])]
+            for name in [node.op, *mentioned]:  # an old kind of call is an operation by that name
+                if name in library:
                     found.setdefault(name, library[name])
     return list(found.values())
 
@@ -127,11 +171,30 @@ def program(concrete) -> str:
     """
     parts = functions(concrete)
     numbers = {function.signature.name: number for number, function in enumerate(parts)}
-    return digest(repr([_text(function, numbers) for function in parts]))
+    words = any(_computes_with_words(node) for function in parts for node in function.node_def)
+    return digest(repr([_text(function, numbers, words) for function in parts]))
 
 
-def _text(function, numbers: Mapping[str, int]) -> list:
-    """A FunctionDef as plain values, with every name replaced by its place."""
+def _computes_with_words(node) -> bool:
+    """Whether a node takes text and does more than to hand it on, or to show it and stop."""
+    definition = op_def_registry.get(node.op)
+    if definition is None or node.op in _CARRIERS:
+        return False
+    kinds = {argument.type for argument in definition.input_arg}
+    for argument in definition.input_arg:
+        if argument.type_attr:
+            kinds.add(node.attr[argument.type_attr].type)
+        elif argument.type_list_attr:
+            kinds.update(node.attr[argument.type_list_attr].list.type)
+    return types_pb2.DT_STRING in kinds
+
+
+def _text(function, numbers: Mapping[str, int], words: bool) -> list:
+    """A FunctionDef as plain values, with every name replaced by its place.
+
+    Constant texts are kept if the program computes with ``words``. Else they can only be what a
+    failed assertion would tell, in which there are names of layers.
+    """
     signature = function.signature
     places = {argument.name: f"a{i}" for i, argument in enumerate(signature.input_arg)}
     places |= {node.name: f"n{i}" for i, node in enumerate(function.node_def)}
@@ -148,7 +211,12 @@ def _text(function, numbers: Mapping[str, int]) -> list:
     return [
         [argument.type for argument in signature.input_arg],
         [
-            [node.op, node.device, sources(node.input), _values(node, numbers)]
+            [
+                numbers.get(node.op, node.op),
+                node.device,
+                sources(node.input),
+                _values(node, numbers, {*_METADATA, *([] if words else _text_of(node))}),
+            ]
             for node in function.node_def
         ],
         sources(function.ret[argument.name] for argument in signature.output_arg),
@@ -156,62 +224,82 @@ def _text(function, numbers: Mapping[str, int]) -> list:
     ]
 
 
-def _values(node, numbers: Mapping[str, int]) -> list:
+def _text_of(node) -> list[str]:
+    """The attribute of a constant that holds a text."""
+    constant = node.op == "Const" and node.attr["dtype"].type == types_pb2.DT_STRING
+    return ["value"] if constant else []
+
+
+def _values(node, numbers: Mapping[str, int], hidden: Container[str]) -> list:
     """A node's attributes by name; constants are among them, in full."""
     return [
-        (key, [numbers[name] for name in _functions_of(node.attr[key])])
-        if _functions_of(node.attr[key])
-        else (key, node.attr[key].SerializeToString(deterministic=True))
-        for key in sorted(node.attr)
-        if key not in _METADATA
+        (key, _value(node.attr[key], numbers)) for key in sorted(node.attr) if key not in hidden
     ]
 
 
-def _functions_of(value) -> list[str]:
-    """Names of the functions that an attribute holds."""
-    kind = value.WhichOneof("value")
+def _value(attribute, numbers: Mapping[str, int]) -> bytes:
+    """An attribute's content, with functions by number."""
+    if _functions_of(attribute):
+        attribute = type(attribute).FromString(attribute.SerializeToString())
+        for function in _functions_of(attribute):
+            function.name = str(numbers.get(function.name, function.name))
+    return attribute.SerializeToString(deterministic=True)
+
+
+def _functions_of(attribute) -> list:
+    """The functions that an attribute names."""
+    kind = attribute.WhichOneof("value")
     if kind == "func":
-        return [value.func.name]
-    return [function.name for function in value.list.func] if kind == "list" else []
+        return [attribute.func]
+    return list(attribute.list.func) if kind == "list" else []
 
 
 def stateful(concrete) -> list[str]:
-    """Operations of the traced function that keep, or read, a state which is no variable.
+    """Operations of the traced function that keep, or read, what is neither text nor variable.
 
     The names of the operations, sorted: random kernels with a stream of their own, calls of
     Python, files, queues, tables.
     """
-    operations = {node.op for function in functions(concrete) for node in function.node_def}
-    return sorted(
-        operation
-        for operation in operations
-        if operation not in _INNOCENT
-        and "Variable" not in operation
-        and not operation.startswith("Resource")
-        and (definition := op_def_registry.get(operation)) is not None
-        and definition.is_stateful
-    )
+    parts = functions(concrete)
+    called = {function.signature.name for function in parts}
+    operations = {node.op for function in parts for node in function.node_def} - called
+    return sorted(operation for operation in operations if _is_stateful(operation))
+
+
+def _is_stateful(operation: str) -> bool:
+    if operation in _INNOCENT or _OF_VARIABLES.fullmatch(operation):
+        return False
+    definition = op_def_registry.get(operation)
+    return definition is None or definition.is_stateful or bool(_OUTSIDE.fullmatch(operation))
 
 
 # ---------------------------------------------------------------- versions, settings, processor
 
 _PREFIXES = (
-    *("DNNL_", "NVIDIA_TF32_", "ONEDNN_", "XLA_", "TF_CUDNN_", "TF_DETERMINISTIC_", "TF_DISABLE_"),
-    *("TF_ENABLE_", "TF_JIT_", "TF_MLIR_", "TF_OVERRIDE_", "TF_USE_", "TF_XLA_"),
+    *("DNNL_", "NVIDIA_TF32_", "ONEDNN_", "XLA_", "TF_AUTO_", "TF_CUDNN_", "TF_DETERMINISTIC_"),
+    *("TF_DISABLE_", "TF_ENABLE_", "TF_JIT_", "TF_MLIR_", "TF_NUM_", "TF_OVERRIDE_", "TF_USE_"),
+    "TF_XLA_",
 )
-# Read now, since TensorFlow too reads them once, when it is imported.
-_VARIABLES = {
-    name: value for name, value in sorted(os.environ.items()) if name.startswith(_PREFIXES)
-}
+
+
+def _variables() -> dict[str, str]:
+    """The environment variables by which TensorFlow chooses kernels, as they are now."""
+    return {
+        name: value
+        for name, value in sorted(os.environ.items())
+        # What became of this one, TensorFlow tells.
+        if name.startswith(_PREFIXES) and name != "TF_ENABLE_ONEDNN_OPTS"
+    }
+
+
+_VARIABLES = _variables()  # TensorFlow reads most of them once, when it is imported
 
 
 @functools.cache
 def version(package: str) -> str:
     """The installed version of a package, "unknown" where none is."""
-    names = [package, "tensorflow-cpu"] if package == "tensorflow" else [package]
-    for name in names:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            return importlib.metadata.version(name)
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(package)
     return "unknown"
 
 
@@ -219,21 +307,31 @@ def environment() -> dict:
     """What decides the bits of a program besides its text, as a flat dict of texts.
 
     Architecture, system, kind of device, versions of TensorFlow and Keras, and the settings of
-    TensorFlow that choose other kernels. Not the processor's model: see :func:`processor`.
+    TensorFlow that choose other kernels, as it tells them itself where it does. A variable that
+    was changed since TensorFlow was imported may have come too late: it counts both ways. Not
+    the processor's model: see :func:`processor`.
     """
-    threads = tf.config.threading
+    threads, now = tf.config.threading, _variables()
     settings = {
         "architecture": platform.machine(),
         "system": platform.system(),
         "devices": " ".join(sorted({d.device_type for d in tf.config.list_logical_devices()})),
-        "keras": version("keras"),
-        "tensorflow": version("tensorflow"),
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "oneDNN": _pywrap_util_port.IsMklEnabled(),
         "intra-op threads": threads.get_intra_op_parallelism_threads(),
         "inter-op threads": threads.get_inter_op_parallelism_threads(),
         "deterministic": config.is_op_determinism_enabled(),
         "tensor float 32": tf.config.experimental.tensor_float_32_execution_enabled(),
+        "graph optimizer": sorted(tf.config.optimizer.get_experimental_options().items()),
+        "jit": tf.config.optimizer.get_jit(),
     }
-    return {name: str(value) for name, value in settings.items()} | _VARIABLES
+    changed = {
+        f"{name} (later)": now.get(name)
+        for name in sorted({*now, *_VARIABLES})
+        if now.get(name) != _VARIABLES.get(name)
+    }
+    return {name: str(value) for name, value in (settings | _VARIABLES | changed).items()}
 
 
 @functools.cache
@@ -248,7 +346,14 @@ def processor() -> str:
 
 # ---------------------------------------------------------------- what surely did not change
 
-_PACKAGES = ("anneal_utils", "builtins", "functools", "keras", "math", "numpy", "tensorflow")
+# Where the code is that only computes: it reads no file (as keras.models.load_model does), and
+# nothing that was set elsewhere, but for Keras's settings. A module, or a package with all in it.
+_COMPUTING = (
+    *("anneal_utils.optimizers", "anneal_utils.problems", "keras.src.activations"),
+    *("keras.src.constraints", "keras.src.dtype_policies", "keras.src.initializers"),
+    *("keras.src.losses", "keras.src.metrics", "keras.src.ops", "keras.src.optimizers"),
+    "keras.src.regularizers",
+)
 # Objects whose meaning is in their attributes, all of which can be read.
 _READABLE = (
     keras.dtype_policies.DTypePolicy,
@@ -258,34 +363,77 @@ _READABLE = (
 )
 
 
-def unchanging(value, depth: int = 8):
+def unchanging(value):
     """Something that is equal again only while ``value`` means the same; None if it may change.
 
     A short way past tracing a program anew. It knows plain values and arrays, and the functions,
-    classes and plain objects of the installed packages, whose code does not change. Anything of a
-    user's (a lambda, a closure, an object) may mean something else the next time.
+    classes and plain objects of this package and of Keras that only compute, whose code does not
+    change, under Keras's settings of now. Anything of a user's (a lambda, a closure, an object, a
+    name or dict by which Keras finds one) may mean something else the next time.
     """
-    installed = getattr(value, "__module__", "").partition(".")[0] in _PACKAGES
+    if any(">" not in name for name in _registered()):  # may stand for one of Keras's own names
+        return None
+    kinds = (keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format())
+    return _meaning((value, kinds, keras.config.dtype_policy()), depth=9)
+
+
+def _registered() -> dict:
+    """What Keras takes for a name, besides what is its own."""
+    scope = global_state.get_global_attribute("custom_objects_scope_dict", {})
+    return keras.saving.get_custom_objects() | scope
+
+
+def _meaning(value, depth: int):
+    # Types are compared, not asked for: a user's subclass may do anything.
+    kind = type(value)
     if depth == 0:
         return None
-    if value is None or isinstance(value, bool | int | float | str | bytes):
-        return (type(value).__name__, repr(value))
-    if isinstance(value, np.ndarray | np.generic):
-        return None if np.asarray(value).dtype == object else ("array", digest(value))
-    if isinstance(value, tuple | list):
-        parts = tuple(unchanging(item, depth - 1) for item in value)
-        return None if None in parts else (type(value).__name__, parts)
-    if isinstance(value, Mapping):
-        return unchanging([part for item in value.items() for part in item], depth)
-    if isinstance(value, functools.partial):
-        return unchanging((value.func, value.args, value.keywords), depth)
+    if kind in (type(None), bool, int, float, str, bytes):
+        return None if kind is str and value in _registered() else ("plain", digest(value))
+    if kind is np.ndarray or (issubclass(kind, np.generic) and kind.__module__ == "numpy"):
+        return ("array", digest(value)) if np.asarray(value).dtype.kind in "biufcSU" else None
+    if kind in (tuple, list):
+        parts = tuple(_meaning(item, depth - 1) for item in value)
+        return None if None in parts else (kind, parts)
+    if kind is dict:
+        items = _meaning([part for item in value.items() for part in item], depth)
+        return None if items is None or "class_name" in value else (kind, items)
+    if kind is functools.partial:
+        parts = _meaning((value.func, value.args, value.keywords), depth)
+        return parts and (kind, parts)
     if isinstance(value, type):
-        return (value,) if installed else None
-    if isinstance(value, types.FunctionType) and installed:
-        closed = tuple(cell.cell_contents for cell in value.__closure__ or ())
-        bound = unchanging((closed, value.__defaults__, value.__kwdefaults__), depth - 1)
-        return bound and (value.__code__, bound)
-    if isinstance(value, _READABLE) and type(value).__module__.partition(".")[0] in _PACKAGES:
-        read = unchanging(vars(value), depth - 1)
-        return read and (type(value), read)
+        return (value,) if _is_installed(value) else None
+    if kind is types.FunctionType:
+        return _meaning_of_function(value, depth)
+    if isinstance(value, _READABLE) and _is_installed(kind):
+        read = _meaning(vars(value), depth - 1)
+        return read and (kind, read)
     return None
+
+
+def _meaning_of_function(function: types.FunctionType, depth: int):
+    # Where it was made is told by its globals; ``__module__`` is a text that functools.wraps sets.
+    module = function.__globals__.get("__name__")
+    if not _is_computing(module) or vars(sys.modules[module]) is not function.__globals__:
+        return None
+    try:
+        closed = tuple(cell.cell_contents for cell in function.__closure__ or ())
+    except ValueError:  # not filled yet
+        return None
+    bound = _meaning((closed, function.__defaults__, function.__kwdefaults__), depth - 1)
+    return bound and (module, function.__code__, bound)
+
+
+def _is_computing(module) -> bool:
+    known = isinstance(module, str) and module in sys.modules
+    return known and f"{module}.".startswith(tuple(f"{name}." for name in _COMPUTING))
+
+
+def _is_installed(kind: type) -> bool:
+    """Whether the class is the one that its module has under its name, and only computes."""
+    module, found = kind.__module__, None
+    if _is_computing(module):
+        found = sys.modules[module]
+        for name in kind.__qualname__.split("."):
+            found = getattr(found, name, None)
+    return found is kind

@@ -170,6 +170,8 @@ def _refuse_repeated(frame: pd.DataFrame, keys: list[str]) -> None:
 
 def _refuse_mixed(argument: str, value, table: pd.DataFrame, by: list[str]) -> None:
     """Runs of one seed in one group of ``by``: they differ in what ``by`` does not tell."""
+    if "seed" not in table:  # a table made by hand, of something else than runs
+        return
     several = table.duplicated([*by, "seed"], keep=False)
     if several.any():
         labels = [c for c in RUN[1:-1] if c not in by and table[several][c].nunique() > 1]

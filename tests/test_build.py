@@ -371,9 +371,8 @@ def test_what_make_started_ends_with_it(tmp_path, target, during, how):
         pytest.skip("make is not installed")
     copy_of_what_sets_up(tmp_path)
     for name in ("tools", "anneal_utils"):
-        (tmp_path / name).mkdir(exist_ok=True)
-        for file in (ROOT / name).glob("*.py"):
-            shutil.copy(file, tmp_path / name)
+        leave = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=leave, dirs_exist_ok=True)
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / ".ready").touch()
     if during == "notebook":

@@ -274,7 +274,7 @@ def snippets():
         cells = [c.source for c in read(path, as_version=4).cells if c.cell_type == "markdown"]
         for number, code in enumerate(fenced("\n".join(cells))):
             found[f"{path.stem} {number}"] = code
-    for path in sorted((ROOT / "anneal_utils").glob("*.py")):
+    for path in sorted((ROOT / "anneal_utils").rglob("*.py")):
         for number, code in enumerate(fenced(path.read_text(encoding="utf-8"))):
             found[f"{path.name} {number}"] = code
     return found

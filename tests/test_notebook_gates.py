@@ -180,6 +180,7 @@ def rewrite(text):
         ("build/quick/good.json", lambda p: p.write_bytes(b"\xff\xfe")),
         ("requirements.txt", rewrite("numpy==1.0")),
         ("anneal_utils/new.py", rewrite("x = 1")),
+        ("anneal_utils/room/new.py", rewrite("x = 1")),
         ("data/results/new.csv", rewrite("1")),
     ],
 )

@@ -251,12 +251,13 @@ def key_of(path: Path, profile: str, root: Path = ROOT) -> str:
     digest = hashlib.sha256(f"{profile} {sys.version_info[:2]}".encode())
     for cell in normalise(read(path)).cells:
         digest.update(json.dumps([cell.cell_type, cell.source, cell.metadata]).encode())
-    shared = [*sorted((root / "anneal_utils").glob("*.py")), Path(__file__).resolve()]
+    shared = sorted((root / "anneal_utils").rglob("*.py"))
     data = sorted(file.relative_to(root) for file in (root / "data").rglob("*.*"))
     results = [root / file for file in data if file.suffix != ".md" and "cache" not in file.parts]
+    digest.update(Path(__file__).read_bytes())
     for file in [*shared, *results, root / "requirements.txt"]:
         if file.is_file():
-            digest.update(file.name.encode() + file.read_bytes())
+            digest.update(str(file.relative_to(root)).encode() + file.read_bytes())
     return digest.hexdigest()
 
 

@@ -2,18 +2,24 @@
 
 import contextlib
 import random
+import re
 from collections.abc import Iterator
 
-from anneal_utils import _checks
+from anneal_utils import _checks, identity
 from anneal_utils.problems import MatmulConv2D, Problem
 from anneal_utils.training.runs import Run, float_kind, optimizer_maker
 
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework import auto_control_deps_utils
+from keras.src.backend.common import global_state
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+from tensorflow.core.framework import types_pb2
+from tensorflow.python.framework import auto_control_deps_utils, op_def_registry
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
+# Optimizers around optimizers: their rate and step count are not the ones that training follows.
+_WRAPPERS = (keras.optimizers.LossScaleOptimizer, keras.optimizers.MultiOptimizer)
 
 
 @contextlib.contextmanager
@@ -96,13 +102,20 @@ def optimizer_of(run: Run, rate, model: keras.Model) -> keras.optimizers.Optimiz
     """
     with seeded(run.seed):
         optimizer = optimizer_maker(run.make)(rate)
-        wrapped = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-        if model.dtype_policy.name == "mixed_float16" and not wrapped:
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        if model.dtype_policy.name == "mixed_float16":
+            optimizer = _scaled(optimizer)
         # Built here, in eager mode: built by fit's first traced step, Schedule-Free loses the
         # copy of the weights that it starts from. For every other optimizer this changes nothing.
         optimizer.build(model.trainable_variables)
     return optimizer
+
+
+def _scaled(optimizer) -> keras.optimizers.LossScaleOptimizer:
+    scaled = keras.optimizers.LossScaleOptimizer(optimizer)
+    for name in ("to_average", "to_gradient_point"):  # an averaging optimizer's answer
+        if hasattr(optimizer, name):
+            setattr(scaled, name, getattr(optimizer, name))
+    return scaled
 
 
 def compile_model(problem: Problem, model: keras.Model, optimizer) -> None:
@@ -110,7 +123,7 @@ def compile_model(problem: Problem, model: keras.Model, optimizer) -> None:
     model.compile(
         optimizer=optimizer,
         loss=problem.loss,
-        metrics=[_own_copy(metric) for metric in problem.metrics],
+        metrics=[_own_copy(metric) for metric in problem.metrics] or None,
         jit_compile=False,
     )
 
@@ -118,13 +131,15 @@ def compile_model(problem: Problem, model: keras.Model, optimizer) -> None:
 def check_optimizer(run: Run) -> None:
     """``ValueError`` where the run's optimizer is one that training could not follow."""
     maker, probe = optimizer_maker(run.make), Table(1)
-    try:
-        optimizer, other = maker(probe), maker(probe)
-    except TypeError as error:
-        raise ValueError(
-            f"optimizer = {run.optimizer!r}: must take a number or a Keras schedule as its rate "
-            f"and pass it on unchanged, as in lambda rate: SGD(rate) ({error})."
-        ) from error
+    with seeded(run.seed):
+        try:
+            optimizer, other = maker(probe), maker(probe)
+        except Exception as error:
+            maker(0.01)  # one that fails for a number too has its own reason to tell
+            raise ValueError(
+                f"optimizer = {run.optimizer!r}: must take a number or a Keras schedule as its "
+                f"rate and pass it on unchanged, as in lambda rate: SGD(rate) ({error})."
+            ) from error
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         _checks.fail("optimizer", run.optimizer, "must make a keras.optimizers.Optimizer")
     if optimizer is other:
@@ -134,11 +149,12 @@ def check_optimizer(run: Run) -> None:
             "returns the same object every time, which would carry its state from run to run; "
             "make a new one in every call",
         )
-    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+    if isinstance(optimizer, _WRAPPERS):
         _checks.fail(
             "optimizer",
             type(optimizer).__name__,
-            "is not supported: it wraps optimizers that keep rates of their own; use them directly",
+            "is not supported: it wraps optimizers that keep rates of their own; use them directly "
+            "(under the mixed_float16 policy Keras's LossScaleOptimizer is added by itself)",
         )
     if getattr(optimizer, "use_ema", False):
         _checks.fail(
@@ -160,11 +176,39 @@ def check_optimizer(run: Run) -> None:
         )
 
 
+def check_repeats(argument: str, value, first, again) -> None:
+    """``ValueError`` unless the initial values of two calls for one seed are the same bits."""
+    if identity.digest(first) != identity.digest(again):
+        _checks.fail(
+            argument,
+            value,
+            "gives other initial values when it is called again with the same seed; draw them from "
+            "Keras's initializers, or the global generators of NumPy or Python",
+        )
+
+
 def _own_copy(metric):
-    """A metric of this model alone: an object would carry its state from model to model."""
+    """A metric of this model alone: an object would carry its state from model to model.
+
+    Its random numbers, if it draws any, are the same in every run.
+    """
     if not isinstance(metric, keras.metrics.Metric):
         return metric
-    return type(metric).from_config(metric.get_config())
+    rule = "must be a name, a function, or an object of which every model can get one of its own: "
+    try:
+        with seeded(0):
+            copy = type(metric).from_config(metric.get_config())
+    except Exception as error:
+        _checks.fail("problem.metrics", metric, f"{rule}from_config(get_config()) fails ({error})")
+    if _plain(copy) != _plain(metric):
+        _checks.fail("problem.metrics", metric, f"{rule}get_config() does not tell all of it")
+    return copy
+
+
+def _plain(thing) -> dict:
+    """The public attributes of an object that are plain values."""
+    plain = (bool, int, float, str, type(None))
+    return {k: v for k, v in vars(thing).items() if k[0] != "_" and isinstance(v, plain)}
 
 
 def holds_under_xla(model: keras.Model, optimizer) -> bool:
@@ -175,6 +219,46 @@ def holds_under_xla(model: keras.Model, optimizer) -> bool:
     # Half precision: XLA rounds at other places, which 8 or 11 bits do not forgive.
     halves = any("16" in str(layer.compute_dtype) for layer in layers)
     return not (convolves or halves or isinstance(optimizer, keras.optimizers.Adafactor))
+
+
+def refuse_foreign_state(concrete, opaque: list[str]) -> None:
+    """``ValueError`` where a traced function keeps a state that no run can set.
+
+    Random numbers without a seed of the run, or what is no variable; ``opaque`` names its
+    stateful operations.
+    """
+    operations = {node.op for part in identity.functions(concrete) for node in part.node_def}
+    drawing = [name for name in sorted(operations) if _has_a_stream(op_def_registry.get(name))]
+    shared = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    if shared and any(shared.state._value is variable for variable in concrete.variables):
+        drawing.append("keras.random without a seed")
+    if drawing:
+        _checks.fail(
+            "problem or optimizer",
+            ", ".join(drawing),
+            "draws from a stream that no seed of a run sets; use keras.random with a "
+            "keras.random.SeedGenerator that the layer or the optimizer makes",
+        )
+    changing = [name for name in opaque if _changes_a_resource(op_def_registry.get(name))]
+    if changing:
+        _checks.fail(
+            "problem or optimizer",
+            ", ".join(changing),
+            "changes what is no variable (a table, a queue, an iterator), so a run would go on "
+            "where the one before ended; keep it in a variable that problem.build() makes",
+        )
+
+
+def _has_a_stream(operation) -> bool:
+    """Whether a kernel keeps random numbers of its own: TensorFlow gives such a one two seeds."""
+    return operation is not None and "seed2" in {attribute.name for attribute in operation.attr}
+
+
+def _changes_a_resource(operation) -> bool:
+    """Whether an operation, which is not one of variables, does more to a resource than read."""
+    if operation is None or re.match("LookupTable(Find|Size|Export)", operation.name):
+        return False
+    return any(argument.type == types_pb2.DT_RESOURCE for argument in operation.input_arg)
 
 
 def changed_inputs(concrete) -> list[bool]:

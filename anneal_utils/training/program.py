@@ -73,27 +73,31 @@ class Program:
         # A few optimizers start from a copy of the weights (Schedule-Free) or from random
         # numbers: notice it by moving the weights and building again for another seed.
         moved = [v.numpy() + 1 if v.trainable else v.numpy() for v in self.state]
-        self.own_slots = not all(map(np.array_equal, self.fresh, self._slots_at(moved, seed=1)))
+        slots = self._slots_at(moved, seed=1)
+        self.own_slots = identity.digest(slots) != identity.digest(self.fresh)
+        if self.own_slots:
+            again = self._slots_at(moved, seed=1)
+            _keras.check_repeats("optimizer", run.optimizer, slots, again)
         # Data as tensors once; the program captures them, it does not copy them.
         self.data, self.data_digest = _data(problem)
         # Metrics are made by the first batch; make them before tracing, in eager mode.
         first: list = []
         with _keras.recorded(first) as rest:
             _keras.compile_model(problem, self.model, self.optimizer)
-            self.model.test_step(tuple(a[:1] for a in self.data[:2]))
+            logs = self.model.test_step(tuple(a[:1] for a in self.data[:2]))
         self.rest = list(zip(rest, first, strict=True))
-        self.columns = ["loss", *(["accuracy"] if "accuracy" in problem.metrics else [])]
+        self.columns = [name for name in ("loss", "accuracy") if name in logs]
         chosen = mode
         if mode == "auto":
             chosen = "xla" if _keras.holds_under_xla(self.model, self.optimizer) else "graph"
         self._trace(chosen)
         opaque = identity.stateful(self.concrete)
-        self._refuse_own_streams(opaque)
+        _keras.refuse_foreign_state(self.concrete, opaque)
         if opaque and mode == "auto" and chosen == "xla":
             chosen = "graph"  # such operations have no XLA kernel
             self._trace(chosen)
         self.exact = chosen == "graph"  # then the rates too are to be fit's, to the last bit
-        self._name(chosen, not opaque)
+        self._name(chosen, opaque)
         self.compiled = False
         self.seats: queue.SimpleQueue = queue.SimpleQueue()
 
@@ -124,18 +128,9 @@ class Program:
             plateau_vector(None),
         )
 
-    def _refuse_own_streams(self, opaque: list[str]) -> None:
-        for operation in opaque:
-            if any(word in operation for word in ("Random", "Normal", "Multinomial")):
-                _checks.fail(
-                    "problem.build()",
-                    operation,
-                    "draws from a stream that no seed of a run sets; use keras.random with a "
-                    "keras.random.SeedGenerator that the layer makes",
-                )
-
-    def _name(self, mode: str, readable: bool) -> None:
+    def _name(self, mode: str, opaque: list[str]) -> None:
         """Set ``traced`` (first values by handle), ``digest`` and ``readable``."""
+        readable = not opaque
         groups = {"state": self.state, "slots": self.slots, "table": [self.table.rates]}
         groups["rest"] = [variable for variable, _ in self.rest]
         places = {id(v.handle): f"{g} {i}" for g, vs in groups.items() for i, v in enumerate(vs)}
@@ -218,27 +213,30 @@ class Program:
         self.table.rates.assign(rates)
         # An averaging optimizer's answer, and so what is evaluated, is the average.
         averages = callable(getattr(self.optimizer, "to_average", None))
+        names: dict = {}  # of what a training step reports
 
-        def step_body(epoch, step, rate, left):
+        def step_body(epoch, step, rate, loss, left):
             rate = tf.cast(self.optimizer.learning_rate, rates.dtype)
             batch = order[epoch, step]
             logs = self.model.train_step((tf.gather(x, batch), tf.gather(y, batch)))
+            names.update(logs)
             lost = ~tf.math.is_finite(logs["loss"]) & (left < 0)
             left = tf.where(lost, epoch * self.steps + step, left)
-            return epoch, step + 1, rate, left
+            return epoch, step + 1, rate, tf.cast(logs["loss"], tf.float32), left
 
         def epoch_body(epoch, left, feedback, history):
             self.model.reset_metrics()
-            _, _, rate, left = tf.while_loop(
-                lambda epoch, step, rate, left: step < self.steps,
+            _, _, rate, last, left = tf.while_loop(
+                lambda epoch, step, *_: step < self.steps,
                 step_body,
-                (epoch, 0, tf.zeros([], rates.dtype), left),
+                (epoch, 0, tf.zeros([], rates.dtype), 0.0, left),
             )
-            train = self.model.get_metrics_result()["loss"]
+            # What the metrics say, or the last step if it reports other things than they do.
+            train = self.model._get_metrics_result_or_logs({**names, "loss": last})["loss"]
             self.model.reset_metrics()
             if averages:
                 self.optimizer.to_average()
-            val = self.model.test_step((x_val, y_val))
+            val = self.model._get_metrics_result_or_logs(self.model.test_step((x_val, y_val)))
             if averages:
                 self.optimizer.to_gradient_point()
             row = [rate, train, *(val[name] for name in self.columns)]

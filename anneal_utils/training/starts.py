@@ -68,7 +68,8 @@ def starts(problem: Problem, built: list[tf.Variable]) -> Starts:
 
     Those of an earlier problem serve again if it starts from the same values, for seeds 0 and 1.
     """
-    known = identity.unchanging(problem.build)
+    settings = (keras.config.floatx(), keras.config.dtype_policy().name)
+    known = identity.unchanging((problem.build, settings))
     key = known and _starts.get(known)
     if key is None:
         other = _keras.build(problem, 1)[1]
@@ -78,6 +79,8 @@ def starts(problem: Problem, built: list[tf.Variable]) -> Starts:
     found = _starts.get(key)
     if found is None:
         found = Starts(problem, key)
+        first, again = ([v.numpy() for v in values] for values in (built, found.variables))
+        _keras.check_repeats("problem.build()", problem.name, first, again)
         _starts.put(key, found, sum(np.prod(v.shape) * v.dtype.size for v in found.variables))
     return found
 

@@ -66,6 +66,7 @@ def train(
     def job(ready: _Ready):
         """Train one run."""
         nonlocal left
+        room.leave(ready.nbytes)
         try:
             if not stop.is_set():
                 history, lost, final = ready.program.call(*ready.arguments)
@@ -73,7 +74,6 @@ def train(
                 results[ready.index] = (ready.identity, ready.peak, history, lost, weights)
         except BaseException as error:
             errors.append(error)
-        room.leave(ready.nbytes)
         with lock:
             left -= 1
             bar.update()
@@ -218,20 +218,27 @@ def _ready(problem, program: Program, runs, members, tables) -> Iterator[_Ready]
 
 
 class _Room:
-    """How many bytes may wait: ``enter`` blocks while there are more than ``limit`` already."""
+    """Room for ``limit`` bytes: ``enter`` blocks while its own do not fit in with the others.
+
+    One thread enters, any may leave.
+    """
 
     def __init__(self, limit: int):
         self.limit, self.used, self._changed = limit, 0, threading.Condition()
+        self._wanted = 0  # by the one who waits
 
     def enter(self, size: int) -> None:
         with self._changed:
-            while self.used and self.used + size > self.limit:
+            self._wanted = size
+            while not self._fits():
                 self._changed.wait()
             self.used += size
 
     def leave(self, size: int) -> None:
         with self._changed:
-            was_full = self.used >= self.limit // 2
             self.used -= size
-            if was_full:
+            if self._fits():
                 self._changed.notify()
+
+    def _fits(self) -> bool:
+        return not self.used or self.used + self._wanted <= self.limit
