@@ -276,9 +276,9 @@ def _is_stateful(operation: str) -> bool:
 # ---------------------------------------------------------------- versions, settings, processor
 
 _PREFIXES = (
-    *("DNNL_", "NVIDIA_TF32_", "ONEDNN_", "XLA_", "TF_AUTO_", "TF_CUDNN_", "TF_DETERMINISTIC_"),
-    *("TF_DISABLE_", "TF_ENABLE_", "TF_JIT_", "TF_MLIR_", "TF_NUM_", "TF_OVERRIDE_", "TF_USE_"),
-    "TF_XLA_",
+    *("CUBLAS_", "DNNL_", "NVIDIA_TF32_", "ONEDNN_", "TF_AUTO_", "TF_CONV2D_", "TF_CUDNN_"),
+    *("TF_DETERMINISTIC_", "TF_DISABLE_", "TF_ENABLE_", "TF_FP16_", "TF_JIT_", "TF_MATMUL_"),
+    *("TF_MLIR_", "TF_NUM_", "TF_ONEDNN_", "TF_OVERRIDE_", "TF_SET_", "TF_USE_", "TF_XLA_", "XLA_"),
 )
 
 

@@ -118,6 +118,16 @@ def _scaled(optimizer) -> keras.optimizers.LossScaleOptimizer:
     return scaled
 
 
+def work_alone(optimizer) -> None:
+    """Leave out the sum over replicas, of which there is one.
+
+    TensorFlow registers a gradient for it at every trace, which keeps the traced graph, and the
+    variables and data that it captured, until the process ends.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    inner._all_reduce_sum_gradients = list
+
+
 def compile_model(problem: Problem, model: keras.Model, optimizer) -> None:
     """``model.compile``, with metrics of the model's own."""
     model.compile(

@@ -105,6 +105,7 @@ class Program:
         """A new optimizer for the model, and its variables in the order in which it made them."""
         with _keras.recorded() as made:
             optimizer = _keras.optimizer_of(replace(self.run, seed=seed), self.table, self.model)
+        _keras.work_alone(optimizer)
         new = {id(variable) for variable in made}
         for variable in optimizer.variables:
             if id(variable._value) not in new:
