@@ -54,12 +54,18 @@ class Problem:
     steps: int | None = None  # steps per epoch, for sampling="replacement"
 
     def __post_init__(self):
-        """Check the sizes and freeze the arrays."""
+        """Check the sizes and freeze the arrays; views are copied first."""
         _checks.count("batch_size", self.batch_size)
         _checks.count("epochs", self.epochs)
         _checks.choice("sampling", self.sampling, ("shuffle", "replacement"))
         if self.sampling == "shuffle" and self.steps is not None:
             _checks.fail("steps", self.steps, 'must be None with sampling="shuffle"')
+        for name in ("x_train", "y_train", "x_val", "y_val"):
+            array = getattr(self, name)
+            if array.base is not None:  # others could still change what it is a view of
+                array = np.array(array)
+                object.__setattr__(self, name, array)
+            array.flags.writeable = False
         if self.batch_size > len(self.x_train):
             _checks.fail(
                 "batch_size", self.batch_size, f"must be <= {len(self.x_train)} training samples"
@@ -68,7 +74,6 @@ class Problem:
             x, y = getattr(self, f"x_{part}"), getattr(self, f"y_{part}")
             if len(x) != len(y):
                 _checks.fail(f"y_{part}", f"{len(y)} rows", f"must have {len(x)}, as x_{part}")
-            x.flags.writeable = y.flags.writeable = False
 
     @property
     def steps_per_epoch(self) -> int:

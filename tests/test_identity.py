@@ -23,6 +23,7 @@ from anneal_utils import identity, optimizers, problems, training
 from anneal_utils.training import program as programs
 from anneal_utils.training import starts
 from anneal_utils.training.program import program_of
+from anneal_utils.training.unchanging import unchanging
 
 import hypothesis.extra.numpy as hnp
 import keras
@@ -33,13 +34,14 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensorflow.python.framework import function
 
 if "threads" in sys.argv:  # as many as there are anyhow, so that the bits are the same
     tf.config.threading.set_intra_op_parallelism_threads(training.cores())
 
 L = keras.layers
 SGD = keras.optimizers.SGD
-digest, unchanging = identity.digest, identity.unchanging
+digest = identity.digest
 
 # ------------------------------------------------------------------------------- digests
 
@@ -113,8 +115,19 @@ def test_boundaries_between_texts_count(texts):
     )
 
 
-def array_of(content, kind, **more):
-    return np.array(content, kind, **more)
+@pytest.mark.parametrize("kind", ["text", "bytes", "list", "int", "field", ""])
+def test_no_text_can_pose_as_the_beginning_of_another(kind):
+    for head in (f"{kind};", f"{kind} 1;", f"{kind} 2;"):
+        for first, second in [
+            ((f"a{head}b", "c"), ("a", f"b{head}c")),
+            ((f"a{head}b",), ("a", "b")),
+        ]:
+            assert digest(*first) != digest(*second)
+            assert digest(*map(str.encode, first)) != digest(*map(str.encode, second))
+
+
+def array_of(content, kind):
+    return np.array(content, kind)
 
 
 LONG = "more than sixteen letters"
@@ -131,7 +144,7 @@ DIFFERENT = [
     *(np.arange(4).reshape(2, 2).T, array_of(["a"], "U1"), array_of(["a"], "S1")),
     *(array_of([content], object) for content in ("a", b"a", "1", None, b"\0", 2, True, LONG)),
     *(array_of(texts, object) for texts in (["a", "bc"], ["ab", "c"], ["abc", ""])),
-    *(array_of([text, "b"], np.dtypes.StringDType()) for text in (LONG, LONG + "!")),
+    *(array_of([text, "b"], np.dtypes.StringDType()) for text in (LONG, LONG[::-1])),
     *(array_of(["2020"], "M8[s]"), array_of(["2020"], "M8[ns]")),
     *(np.zeros(1, [fields]) for fields in (("a", "f4"), ("a", "i4"), ("b", "f4"))),
     *(array_of([(1, text)], [("a", "f4"), ("b", object)]) for text in ("a", "b")),
@@ -281,7 +294,7 @@ def small():
 
 
 ZOO = {
-    "shallow": lambda: problems.load("deep_mlp", depth=5),
+    "shallow": lambda: problems.load("deep_mlp", depth=3),
     "transformer": lambda: problems.load("characters", blocks=1),
     "batch_norm": lambda: tiny(zoo(small, L.BatchNormalization, lambda: L.Dropout(0.5))),
     "gru": lambda: tiny(zoo(lambda: L.Embedding(20, 5), lambda: L.GRU(4), size=(6,)), TOKENS),
@@ -334,23 +347,26 @@ def report(*what):
         made = [L.Dense(3), keras.optimizers.Adam(), keras.losses.Huber(), L.BatchNormalization()]
         model = keras.Sequential([keras.Input((64,)), made[0]])
         model.compile("adam", "mse")
-        model.fit(IMAGES, TARGETS, verbose=0)
+        model.train_on_batch(IMAGES, TARGETS)
         keras.backend.clear_session()
     pairs = PAIRS[::-1] if "history" in what else PAIRS[:1]
     found = {
         "names": names_of(pairs),
         "environment": identity.environment(),
         "inherited": os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
+        "bits": bits(),
     }
     if "later" in what:
         os.environ["XLA_FLAGS"] = "--xla_cpu_enable_fast_math=true"
         found["later"] = identity.environment()
-    print(json.dumps({**found, "bits": bits()}))
+        tf.config.optimizer.set_experimental_options({"constant_folding": False})
+        found["optimized"] = identity.environment()
+    print(json.dumps(found))
 
 
 def asked(*what, **variables) -> dict:
     """``report`` of another process, with these environment variables."""
-    clean = {name: v for name, v in os.environ.items() if not name.startswith(("TF_", "XLA_"))}
+    clean = {name: v for name, v in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
     ended = subprocess.run(
         [sys.executable, __file__, *what],
         env={**clean, **variables},
@@ -368,7 +384,8 @@ def changed(first: dict, second: dict) -> set:
 
 def test_names_are_the_same_in_another_process_with_another_history():
     harmless = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_CLI_CONFIG_FILE": "x", "PYTHONHASHSEED": "17"}
-    other = asked("history", TF_ENABLE_ONEDNN_OPTS="0", **harmless)
+    same = {"TF_ENABLE_ONEDNN_OPTS": "1" if identity.environment()["oneDNN"] == "True" else "0"}
+    other = asked("history", **harmless, **same)
     mine = names_of(PAIRS)
     assert other["names"] == mine
     assert other["environment"] == identity.environment()
@@ -382,7 +399,6 @@ def test_settings_are_part_of_a_name_as_they_are_in_force():
     other, mine = asked("tensorflow first", "threads", "later", **flags), identity.environment()
     assert changed(mine, other["environment"]) - {"oneDNN"} == {"intra-op threads", *flags}
     # oneDNN is on, for most processors, where nobody says otherwise; the bits know.
-    assert mine["oneDNN"] == "False"
     same = other["environment"]["oneDNN"] == mine["oneDNN"]
     assert same == (other["bits"] == bits())
     assert other["inherited"] is None  # so that what it starts computes as it does
@@ -393,6 +409,7 @@ def test_settings_are_part_of_a_name_as_they_are_in_force():
     assert graph == other_graph and not set(names) & set(others)
     # What is set after TensorFlow was imported is in force or not: it has no name of either.
     assert changed(other["environment"], other["later"]) == {"XLA_FLAGS (later)"}
+    assert changed(other["later"], other["optimized"]) == {"graph optimizer"}
 
 
 def test_the_package_sets_one_dnn_only_before_tensorflow_is_there(monkeypatch):
@@ -415,18 +432,124 @@ def test_the_environment_is_text_and_not_the_processor(monkeypatch):
     assert identity.environment() == found
 
 
-def test_options_of_the_graph_optimizer_are_part_of_the_environment():
-    before, options = identity.environment(), tf.config.optimizer.get_experimental_options()
-    try:
-        tf.config.optimizer.set_experimental_options({"constant_folding": False})
-        assert changed(before, identity.environment()) == {"graph optimizer"}
-    finally:
-        tf.config.optimizer.set_experimental_options({"constant_folding": True, **options})
-
-
 def test_a_version_that_is_not_there():
     assert identity.version("numpy") == np.__version__
     assert identity.version("no such package") == "unknown"
+
+
+# ------------------------------------------------------------------ what a program's text holds
+
+
+def text_of(f):
+    """The digest of the function of one vector."""
+    traced = tf.function(f, autograph=False).get_concrete_function(tf.TensorSpec([4]))
+    return identity.program(traced)
+
+
+def nested(factor, **settings):
+    @tf.function(**settings)
+    def inner(x):
+        return factor * tf.sin(x)
+
+    return lambda x: inner(x) + 1
+
+
+def looped(factor):
+    return lambda x: tf.while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, factor * x), (0, x))[1]
+
+
+def branched(factor):
+    return lambda x: tf.cond(x[0] > 0, lambda: x, lambda: factor * x)
+
+
+def mapped(factor):
+    return lambda x: tf.map_fn(lambda entry: factor * entry, x)
+
+
+def told(text):
+    return lambda x: x * tf.strings.to_number(text)
+
+
+def looked_up(text):
+    return lambda x: tf.where(tf.equal(tf.constant(["a", "b"]), text)[:, None], x, 0)
+
+
+def gradient(factor):
+    @tf.custom_gradient
+    def sign(x):
+        return tf.sign(x), lambda gradient: factor * gradient
+
+    def f(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = sign(x)
+        return tape.gradient(y, x)
+
+    return f
+
+
+def assigned(*order):
+    variable = tf.Variable(1.0)
+    changes = [lambda: variable.assign_add(1.0), lambda: variable.assign(3 * variable)]
+
+    def f(x):
+        for number in order:
+            changes[number]()
+        return x + variable
+
+    return f
+
+
+def old_call(factor, name="called"):
+    @function.Defun(tf.float32, func_name=f"{name}_{factor:g}".replace(".", "_"))
+    def called(x):
+        return factor * tf.sin(x)
+
+    return lambda x: called(x) + 1
+
+
+def placed(device):
+    def f(x):
+        with tf.device(device):
+            return tf.sin(x)
+
+    return f
+
+
+@pytest.mark.parametrize(
+    "make, one, other",
+    [
+        *((make, 2.0, 2.0000002) for make in (nested, looped, branched, mapped, gradient)),
+        *((old_call, 2.0, 3.0), (told, "1.0", "2.0"), (looked_up, "a", "b")),
+        (placed, "/cpu:0", None),
+    ],
+)
+def test_everything_that_a_program_computes_with_is_in_its_digest(make, one, other):
+    assert text_of(make(one)) == text_of(make(one)) != text_of(make(other))
+
+
+def test_the_order_of_changes_and_the_way_of_compiling_are_in_a_programs_digest():
+    assert text_of(assigned(0, 1)) == text_of(assigned(0, 1)) != text_of(assigned(1, 0))
+    assert text_of(nested(2.0)) != text_of(nested(2.0, jit_compile=True))
+    assert text_of(lambda x: x[0] - x[1]) != text_of(lambda x: x[1] - x[0])
+    assert text_of(lambda x: tf.sin(x) - x) != text_of(lambda x: x - tf.sin(x))
+    assert text_of(lambda x: (x, 2 * x)) != text_of(lambda x: (2 * x, x))
+
+
+def test_names_are_not_in_a_programs_digest():
+    def asserting(name):
+        def f(x):
+            tf.debugging.assert_equal(x, tf.identity(x, name=name), message=name)
+            return tf.debugging.check_numerics(tf.sin(x, name=name), name)
+
+        return f
+
+    def renamed(x):
+        return looped(2.0)(x)
+
+    assert text_of(asserting("a")) == text_of(asserting("b"))
+    assert text_of(old_call(2.0, "a")) == text_of(old_call(2.0, "b"))
+    assert text_of(renamed) == text_of(looped(2.0))
 
 
 # ----------------------------------------------------------- every ingredient, and only those
@@ -991,7 +1114,8 @@ KNOWN = [
     *((), [], {}, (1,), [1], {1: 2}, [1, 2], [[1, 2]], (1, 2), {"a": [1]}, ("a", [1])),
     *(np.zeros(2), np.zeros(3), np.zeros(2, "f4"), np.array([0.0, -0.0])),
     *(np.float32(2), np.float64(2), np.int8(2)),
-    *(keras.losses.mean_squared_error, keras.losses.huber, keras.activations.relu),
+    *(keras.losses.mean_squared_error, keras.losses.mean_absolute_error, keras.losses.huber),
+    *(keras.activations.relu, keras.initializers.Zeros(), keras.initializers.Ones()),
     *(plain(), plain(activation="relu"), functools.partial(problems._mlp, 64, (5,), 3)),
     *(functools.partial(SGD, momentum=m) for m in (0, 0.0, 0.9, False, [0.9])),
     *(keras.losses.Huber(delta) for delta in (1.0, 0.5)),
@@ -1061,8 +1185,7 @@ def wrapped(function):
     return functools.wraps(function)(lambda *values: SCALE * function(*values))
 
 
-def executed():
-    names = {}
+def executed(**names):
     exec("def loss(y, answer): return factor * (y - answer)", names)
     return names["loss"]
 
@@ -1108,6 +1231,7 @@ UNKNOWN = {
     "disguised function": lambda: elsewhere,
     "wrapping function": lambda: wrapped(keras.losses.mean_squared_error),
     "executed function": executed,
+    "executed function in disguise": lambda: executed(__name__="keras.src.losses.losses"),
     "unfilled closure": unfilled,
     "bound method": lambda: Maker().__call__,
     "method of a keras object": lambda: keras.losses.Huber().call,
@@ -1247,31 +1371,30 @@ def test_what_is_not_hashable_trains():
     recipes = {"schedule": DecaySchedule(), "function": DecayFunction()}
     problem, *_ = trial(plain())
     runs = training.grid(recipes, seeds=[1, 2], optimizer=DecayMaker())
-    frame = training.train(problem, runs)
+    frame = training.train(problem, runs, mode="graph")
     rates = frame.pivot_table("rate", "epoch", "schedule")
     np.testing.assert_allclose(rates.function, [0.1, 0.1 / 2], rtol=1e-6)
     np.testing.assert_allclose(rates.schedule, [0.1 / 4, 0.1 / 8], rtol=1e-6)
     assert frame.run.nunique() == 4
-    assert list(frame.run[::2]) == training.identities(problem, runs)
+    assert list(frame.run[::2]) == training.identities(problem, runs, mode="graph")
     recipes["schedule"].start = 0.2
-    changed = training.identities(problem, runs)
-    assert [a == b for a, b in zip(changed, frame.run[::2], strict=True)] == [False] * 2 + [
-        True
-    ] * 2
+    later = training.identities(problem, runs, mode="graph")
+    same = [name == before for name, before in zip(later, frame.run[::2], strict=True)]
+    assert same == [False, False, True, True]
 
 
 def test_a_random_function_of_the_epoch_draws_for_each_run():
     rng = np.random.default_rng(1)
     problem, *_ = trial(plain())
     runs = training.grid({"random": lambda epoch: rng.uniform(0.01, 0.1)}, seeds=range(3))
-    frame = training.train(problem, runs)
+    frame = training.train(problem, runs, mode="graph")
     assert frame.rate.nunique() == len(frame) == 6
     assert frame.run.nunique() == 3
-    drawn = training.identities(problem, runs) + training.identities(problem, runs)
-    assert len({*drawn, *frame.run}) == 9
+    first, second = (training.identities(problem, runs, mode="graph") for _ in range(2))
+    assert len({*first, *second, *frame.run}) == 9
     # The same draws are the same runs.
     rng.bit_generator.state = np.random.default_rng(1).bit_generator.state
-    assert training.identities(problem, runs) == list(frame.run[::2])
+    assert training.identities(problem, runs, mode="graph") == list(frame.run[::2])
 
 
 def python(function):

@@ -9,18 +9,23 @@ from anneal_utils import _checks, identity
 from anneal_utils._cache import Recent
 from anneal_utils.problems import Problem
 from anneal_utils.training import _keras
-from anneal_utils.training.runs import Plateau, Run
+from anneal_utils.training.runs import Plateau, Run, is_of_the_epoch
 from anneal_utils.training.starts import starts
+from anneal_utils.training.unchanging import unchanging
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 
-def plateau_vector(recipe) -> np.ndarray:
-    """A recipe's plateau rules as float64 [5]; patience 0 stands for a run without feedback."""
+def plateau_vector(recipe, skips: bool = False) -> np.ndarray:
+    """A recipe's plateau rules as float64 [5]; patience 0 stands for a run without feedback.
+
+    So does patience -1: where half precision ``skips`` steps, the rates of a function of the
+    epoch still follow the epochs, while those of a schedule follow the steps that were done.
+    """
     if not isinstance(recipe, Plateau):
-        return np.zeros(5)
+        return np.array([0, -1 if skips and is_of_the_epoch(recipe) else 0, 0, 0, 0], float)
     given = (recipe.factor, recipe.patience, recipe.min_delta, recipe.cooldown, recipe.min_rate)
     return np.array(given, float)
 
@@ -67,9 +72,12 @@ class Program:
         self.steps = problem.steps_per_epoch
         self.model, self.state = _keras.build(problem, seed=0)
         self.starts = starts(problem, self.state)
+        first = [variable.numpy() for variable in self.state]
+        _keras.check_repeats("problem.build()", problem.name, first, self.starts.first)
         self.table = _keras.Table(epochs * self.steps)
         self.optimizer, self.slots = self._optimizer(seed=0)
         self.fresh = [variable.numpy() for variable in self.slots]
+        self.skips = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
         # A few optimizers start from a copy of the weights (Schedule-Free) or from random
         # numbers: notice it by moving the weights and building again for another seed.
         moved = [v.numpy() + 1 if v.trainable else v.numpy() for v in self.state]
@@ -81,11 +89,11 @@ class Program:
         # Data as tensors once; the program captures them, it does not copy them.
         self.data, self.data_digest = _data(problem)
         # Metrics are made by the first batch; make them before tracing, in eager mode.
-        first: list = []
-        with _keras.recorded(first) as rest:
+        values: list = []
+        with _keras.recorded(values) as rest:
             _keras.compile_model(problem, self.model, self.optimizer)
             logs = self.model.test_step(tuple(a[:1] for a in self.data[:2]))
-        self.rest = list(zip(rest, first, strict=True))
+        self.rest = list(zip(rest, values, strict=True))
         self.columns = [name for name in ("loss", "accuracy") if name in logs]
         chosen = mode
         if mode == "auto":
@@ -98,6 +106,7 @@ class Program:
             self._trace(chosen)
         self.exact = chosen == "graph"  # then the rates too are to be fit's, to the last bit
         self._name(chosen, opaque)
+        self.nodes = sum(len(part.node_def) for part in identity.functions(self.concrete))
         self.compiled = False
         self.seats: queue.SimpleQueue = queue.SimpleQueue()
 
@@ -201,7 +210,9 @@ class Program:
         """What the program keeps in memory, roughly: every value once for each seat and here."""
         values = [v for v in self.traced.values() if hasattr(v, "nbytes")]
         seats = self.seats.qsize() + 2
-        return seats * sum(v.nbytes for v in values) + sum(_size(tensor) for tensor in self.data)
+        data = sum(_size(tensor) for tensor in self.data)
+        # A node takes 11 kB, as Python and as kernels.
+        return 11_000 * self.nodes + data + seats * sum(v.nbytes for v in values)
 
     def _train(self, weights, slots, rates, order, plateau):
         x, y, x_val, y_val = self.data
@@ -227,6 +238,9 @@ class Program:
 
         def epoch_body(epoch, left, feedback, history):
             self.model.reset_metrics()
+            if self.skips:
+                now = tf.where(plateau[1] < 0, rates[epoch * self.steps], self.table.rates)
+                self.table.rates.assign(now)
             _, _, rate, last, left = tf.while_loop(
                 lambda epoch, step, *_: step < self.steps,
                 step_body,
@@ -286,15 +300,17 @@ def program_of(problem: Problem, run: Run, epochs: int, mode: str) -> Program:
     what it computes is new.
     """
     read = (problem.build, problem.loss, problem.metrics, run.make)
-    short = identity.unchanging((*read, problem.batch_size, problem.steps_per_epoch, epochs, mode))
-    settings = (keras.config.floatx(), keras.config.dtype_policy().name, keras.config.epsilon())
-    short = short and (short, _data(problem)[1], settings, str(identity.environment()))
+    short = unchanging((*read, problem.batch_size, problem.steps_per_epoch, epochs, mode))
+    short = short and (short, _data(problem)[1], str(identity.environment()))
     key = short and _quick.get(short)
     program = key and _programs.get(key)
     if not program:
         program = Program(problem, run, epochs, mode)
         key = (program.digest, program.starts.key, identity.digest(program.fresh))
-        program = _programs.get(key) or _programs.put(key, program, program.nbytes())
+        known = _programs.get(key)
+        if known:  # compiled; but what makes its runs start is what it is now
+            known.problem, known.run, known.starts = problem, run, program.starts
+            program = known
         if short:
             _quick.put(short, key, 1)
-    return program
+    return _programs.put(key, program, program.nbytes())  # anew: it may have more seats now

@@ -260,6 +260,11 @@ def _epoch_rates(problem: Problem, run: Run) -> np.ndarray:
     return np.array(table[1:])
 
 
+def is_of_the_epoch(recipe) -> bool:
+    """Whether a recipe is a function of the epoch."""
+    return callable(recipe) and not isinstance(recipe, Schedule)
+
+
 def starting_rate(run: Run) -> float:
     """The rate before a function of the epoch is first asked: the optimizer's default, or 0.01."""
     maker = optimizer_maker(run.make)

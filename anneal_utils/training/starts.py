@@ -4,6 +4,7 @@ from anneal_utils import identity
 from anneal_utils._cache import Recent
 from anneal_utils.problems import Problem
 from anneal_utils.training import _keras, runs
+from anneal_utils.training.unchanging import unchanging
 
 import keras
 import numpy as np
@@ -24,7 +25,9 @@ class Starts:
     def __init__(self, problem: Problem, key: str):
         """``key``: names what ``problem.build`` gives, see :func:`starts`."""
         self.key, self.problem = key, problem
-        self.model, self.variables = _keras.build(problem, 0)
+        model, variables = _keras.build(problem, 0)
+        self.initializers = _initializers(model)
+        self.first = [variable.numpy() for variable in variables]
         self.makers = self._find_makers()
 
     def values(self, seed: int) -> list[np.ndarray]:
@@ -33,7 +36,7 @@ class Starts:
         found = _weights.get(key)
         if found is None:
             found = self._built(seed) if self.makers is None else self._drawn(self.makers, seed)
-            _weights.put(key, found, sum(value.nbytes for value in found))
+            _weights.put(key, found, _size(found))
         return found
 
     def _built(self, seed: int) -> list[np.ndarray]:
@@ -42,18 +45,18 @@ class Starts:
     def _drawn(self, makers: list[int], seed: int) -> list[np.ndarray]:
         """New values; initializer ``makers[i]`` makes variable i."""
         with _keras.seeded(seed):
-            fresh = [initializer.clone() for initializer in _initializers(self.model)]
+            fresh = [initializer.clone() for initializer in self.initializers]
         return [
-            np.asarray(fresh[maker](variable.shape, variable.dtype))
-            for maker, variable in zip(makers, self.variables, strict=True)
+            np.asarray(fresh[maker](value.shape, value.dtype.name))
+            for maker, value in zip(makers, self.first, strict=True)
         ]
 
     def _find_makers(self) -> list[int] | None:
         """Which initializer makes which variable, or None where drawing is not building."""
-        initializers = list(enumerate(_initializers(self.model)))
+        initializers = list(enumerate(self.initializers))
         makers = [
-            next((number for number, make in initializers if _makes(make, variable)), None)
-            for variable in self.variables
+            next((number for number, make in initializers if _makes(make, value)), None)
+            for value in self.first
         ]
         if None in makers:
             return None
@@ -68,20 +71,19 @@ def starts(problem: Problem, built: list[tf.Variable]) -> Starts:
 
     Those of an earlier problem serve again if it starts from the same values, for seeds 0 and 1.
     """
-    settings = (keras.config.floatx(), keras.config.dtype_policy().name)
-    known = identity.unchanging((problem.build, settings))
+    known = unchanging(problem.build)
     key = known and _starts.get(known)
     if key is None:
         other = _keras.build(problem, 1)[1]
         key = identity.digest(*([v.numpy() for v in variables] for variables in (built, other)))
         if known:
-            _starts.put(known, key, 100)
+            _starts.put(known, key, _size([]))
     found = _starts.get(key)
     if found is None:
         found = Starts(problem, key)
-        first, again = ([v.numpy() for v in values] for values in (built, found.variables))
-        _keras.check_repeats("problem.build()", problem.name, first, again)
-        _starts.put(key, found, sum(np.prod(v.shape) * v.dtype.size for v in found.variables))
+        data = (problem.x_train, problem.y_train, problem.x_val, problem.y_val)
+        _starts.put(key, found, _size([*found.first, *data]))
+    found.problem = problem  # whose build is what it is now; another's may have changed since
     return found
 
 
@@ -92,8 +94,13 @@ def order(problem: Problem, seed: int, epochs: int) -> np.ndarray:
     found = _orders.get(key)
     if found is None:
         found = runs.batches(problem, seed, epochs)
-        _orders.put(key, found, found.nbytes)
+        _orders.put(key, found, _size([found]))
     return found
+
+
+def _size(arrays: list[np.ndarray]) -> int:
+    """Bytes of the arrays, and about as many as Python needs to keep them."""
+    return 500 + sum(array.nbytes + 150 for array in arrays)
 
 
 def _initializers(model: keras.Model) -> list[keras.initializers.Initializer]:
@@ -106,13 +113,13 @@ def _initializers(model: keras.Model) -> list[keras.initializers.Initializer]:
     ]
 
 
-def _makes(initializer, variable) -> bool:
-    """Whether the variable's value is the initializer's."""
+def _makes(initializer, value: np.ndarray) -> bool:
+    """Whether the value is the initializer's."""
     try:
-        value = initializer(variable.shape, variable.dtype)
+        made = initializer(value.shape, value.dtype.name)
     except (ValueError, TypeError, tf.errors.OpError):  # an orthogonal one takes no vector
         return False
-    return np.array_equal(value, variable.numpy())
+    return np.array_equal(made, value)
 
 
 def _alike(first, second) -> bool:

@@ -11,7 +11,7 @@ from anneal_utils import _checks, headless, identity
 from anneal_utils.problems import Problem
 from anneal_utils.training.frames import frame_of
 from anneal_utils.training.program import Program, plateau_vector, program_of
-from anneal_utils.training.runs import Run, rates
+from anneal_utils.training.runs import Run, is_of_the_epoch, rates
 from anneal_utils.training.starts import order
 
 import numpy as np
@@ -183,7 +183,7 @@ def _tables(problem, runs, members, exact: bool) -> dict[int, np.ndarray]:
     tables, known = {}, {}
     for i in members:
         run = runs[i]
-        if callable(run.recipe) and not hasattr(run.recipe, "get_config"):
+        if is_of_the_epoch(run.recipe):
             tables[i] = rates(problem, run, exact=exact)  # a function of the epoch may be random
             continue
         by_value = isinstance(run.recipe, str | float)
@@ -205,7 +205,7 @@ def _ready(problem, program: Program, runs, members, tables) -> Iterator[_Ready]
             batches = order(problem, seed, program.epochs)
             start = identity.digest(program.digest, weights, slots, batches)
             size = sum(value.nbytes for value in (*weights, *slots))
-        rules = plateau_vector(run.recipe)
+        rules = plateau_vector(run.recipe, program.skips)
         yield _Ready(
             i,
             program,

@@ -1,8 +1,8 @@
 """The plain-Keras twin of the many-run trainer."""
 
-import numbers
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 
 from anneal_utils import identity
 from anneal_utils.callbacks import RateRecorder
@@ -13,9 +13,10 @@ from anneal_utils.training.frames import frame_of
 from anneal_utils.training.runs import (
     Plateau,
     Run,
-    Schedule,
     batches,
     epoch_rate,
+    is_of_the_epoch,
+    rates,
     schedule_of,
     starting_rate,
 )
@@ -44,7 +45,8 @@ def fit_one(problem: Problem, run: Run, *, callbacks: Iterable = ()):
     callbacks = [recorder, *callbacks]
     if isinstance(run.recipe, Plateau):
         callbacks.append(run.recipe.callback())
-    if not isinstance(recipe, Schedule | numbers.Real):
+    scheduled = is_of_the_epoch(recipe)
+    if scheduled:
         # First, so that the recorder reads the rate that this callback has set.
         scheduler = keras.callbacks.LearningRateScheduler(
             lambda epoch, rate: epoch_rate(run, epoch, rate)
@@ -69,15 +71,19 @@ def fit_one(problem: Problem, run: Run, *, callbacks: Iterable = ()):
         callbacks=callbacks,
         verbose=0,
     ).history
-    applied = np.array(recorder.rates, "float32")
+    applied = np.array(recorder.rates)
     names = ["loss", "val_loss", *(["val_accuracy"] if "val_accuracy" in log else [])]
     history = np.column_stack(
         [applied[problem.steps_per_epoch - 1 :: problem.steps_per_epoch], *map(log.get, names)]
     ).astype("float32")
     lost = np.flatnonzero(~np.isfinite(recorder.losses))
     left = int(lost[0]) if len(lost) else -1
-    peak = float(applied.max()) if run.peak is None else run.peak
-    named = None if foreign else _named(problem, run)
+    peak = run.peak
+    if peak is None:  # of the whole table: half precision may skip the steps that would reach it
+        peak = float((applied if scheduled else rates(problem, run, exact=True)).max())
+    given = applied[:: problem.steps_per_epoch].tolist()  # a random function would give others now
+    told = replace(run, recipe=lambda epoch: given[epoch]) if scheduled else run
+    named = None if foreign else _named(problem, told)
     named = named or identity.digest("fit", applied, history, model.get_weights())
     return model, frame_of(problem, [run], [(named, peak, history, left, None)])
 
