@@ -170,11 +170,10 @@ def _refuse_repeated(frame: pd.DataFrame, keys: list[str]) -> None:
 
 def _refuse_mixed(argument: str, value, table: pd.DataFrame, by: list[str]) -> None:
     """Runs of one seed in one group of ``by``: they differ in what ``by`` does not tell."""
-    if "seed" not in table:  # a table made by hand, of something else than runs
-        return
     several = table.duplicated([*by, "seed"], keep=False)
     if several.any():
-        labels = [c for c in RUN[1:-1] if c not in by and table[several][c].nunique() > 1]
+        left = [label for label in RUN[1:-1] if label in table and label not in by]
+        labels = [label for label in left if table[several][label].nunique() > 1]
         advice = (
             f"also choose {labels}"
             if labels
@@ -201,7 +200,8 @@ def best_peaks(ends: pd.DataFrame) -> pd.DataFrame:
         if ends[column].nunique() > 1:
             found = sorted(ends[column].unique())
             _checks.fail("ends", f"{column} {found}", f"must hold one {column}; select it first")
-    _refuse_mixed("ends", f"{len(ends)} rows", ends, ["schedule", "peak"])
+    if "run" in ends:  # a table made by hand may hold anything
+        _refuse_mixed("ends", f"{len(ends)} rows", ends, ["schedule", "peak"])
     means = ends.groupby(["schedule", "peak"], sort=False)["value"].mean().reset_index()
     best = means.loc[means.groupby("schedule", sort=False)["value"].idxmin()]
     edges = means.groupby("schedule")["peak"].agg(["min", "max"])
@@ -222,7 +222,8 @@ def band(
     _checks.choice("metric", metric, frame.columns)
     for column in by:
         _checks.choice("by", column, frame.columns)
-    _refuse_mixed("by", by, frame, by)
+    if "run" in frame:  # a table made by hand may hold anything
+        _refuse_mixed("by", by, frame, by)
     lost = ~np.isfinite(frame[metric])
     full = frame[metric].where(~lost, np.inf if penalty is None else penalty)
     groups = frame.assign(**{metric: full, "lost": lost}).groupby(by, sort=False)
