@@ -459,7 +459,7 @@ def _compute(task: _Task) -> list[pd.DataFrame]:
     if task.names is not None:
         _refuse_other_runs(task, problem, runs)
     frame = training.train(problem, runs, mode=task.mode, threads=threads, progress=False)
-    ends = frame[frame["epoch"] == frame.groupby("schedule")["epoch"].transform("max")]
+    ends = frame[frame["epoch"] == task.chunks[0].epochs - 1]
     ends = ends.assign(diverged_step=ends["diverged_step"].astype("float").fillna(-1))
     groups = dict(iter(ends[[*_COLUMNS, "schedule"]].astype(_COLUMNS).groupby("schedule")))
     return [groups[str(i)][list(_COLUMNS)].reset_index(drop=True) for i in range(len(task.chunks))]
@@ -793,10 +793,12 @@ def _refuse_unreadable(chunks, names) -> None:
     """What can not be read in full can not be compared with what a worker has."""
     for chunk, named in zip(chunks, names, strict=True):
         if any(name.identity is None for name in named):
-            raise ValueError(
-                f"jobs: problem {chunk.problem!r} with optimizer {chunk.optimizer!r} calls Python "
-                "or reads a table while it trains, so nothing tells whether a worker has the "
-                "same: run it in this process (jobs = 1, no Dask)."
+            _checks.fail(
+                "problem",
+                chunk.problem,
+                f"with optimizer {chunk.optimizer!r} calls Python or reads a table while it "
+                "trains, so nothing tells whether a worker has the same; run it in this process "
+                "(jobs = 1, no Dask)",
             )
 
 
@@ -912,17 +914,15 @@ def stale(results: Results, *, sample: int | None = None, seed: int = 0) -> pd.D
             table[(table[keys] == list(setting)).all(axis=1)]
             for table in (results.trials, results.report)
         )
-        cells = report.groupby(["schedule", "knobs", "peak"], sort=False)
-        wanted = [(_chunk_of(part.iloc[0], part["seed"]), part) for _, part in cells]
-        tried = [(_chunk_of(row, tuning), row) for _, row in trials.iterrows()]
-        names = cache.names([chunk for chunk, _ in wanted + tried])
-        now = [[name.identity for name in named] for named in names]
-        old = [list(part["run"]) for _, part in wanted]
-        now[len(old) :] = [_cell(identities) for identities in now[len(old) :]]
-        old += [row["run"] for _, row in tried]
-        for (chunk, _), before, after in zip(wanted + tried, old, now, strict=True):
-            if before != after:
-                table = "trials" if isinstance(after, str) else "report"
+        wanted = [
+            ("report", _chunk_of(part.iloc[0], part["seed"]), list(part["run"]))
+            for _, part in report.groupby(["schedule", "knobs", "peak"], sort=False)
+        ]
+        wanted += [("trials", _chunk_of(row, tuning), row["run"]) for _, row in trials.iterrows()]
+        names = cache.names([chunk for _, chunk, _ in wanted])
+        for (table, chunk, before), named in zip(wanted, names, strict=True):
+            now = [name.identity for name in named]
+            if before != (now if table == "report" else _cell(now)):
                 label = (*setting[:2], chunk.schedule, setting[2], chunk.peaks[0])
                 found.append((table, *label))
     columns = ["table", "problem", "optimizer", "schedule", "horizon", "peak"]

@@ -1,5 +1,6 @@
 """A run touches only its own state: alone, among others, on another thread and as plain ``fit``."""
 
+import dataclasses
 import functools
 import gc
 import math
@@ -281,11 +282,16 @@ def test_what_half_precision_skips_is_in_the_record_of_rates(half_precision):
     assert frame.peak[0] == training.train(problem, [run], mode="graph").peak[0] > 0.069
 
 
-def test_averages_are_what_half_precision_evaluates(half_precision):
+def test_averages_are_what_half_precision_evaluates(half_precision, monkeypatch):
     """Under the wrapper of mixed precision too: not the weights that the gradients are of."""
+    asked, whole = [], AveragedAdamW.to_average
+    monkeypatch.setattr(
+        AveragedAdamW, "to_average", lambda self: (asked.append(self), whole(self))[1]
+    )
     problem = short(dense, metrics=(), epochs=4)
     run = training.grid({"c": 0.1}, optimizer=AveragedAdamW)[0]
     [weights], frame = training.train(problem, [run], mode="graph", return_weights=True)
+    assert asked, "the averages were not asked for"
     model = dense()
     model.set_weights(weights)
     model.compile(loss=problem.loss)
@@ -903,6 +909,18 @@ def test_slots_that_were_the_same_are_not_shared_once_one_changes():
     mine[0] = 5.0
     run = grids[1][1]
     frame, fitted = training.train(problem, [run], mode="graph"), training.fit_one(problem, run)[1]
+    pd.testing.assert_frame_equal(frame, fitted, check_exact=True)
+
+
+def test_an_installed_problem_does_not_start_as_a_users_that_was_the_same():
+    point, installed = [(1.0,)], problems.load("quadratic", epochs=2)
+    theirs = dataclasses.replace(installed, build=lambda: problems._point(point[0]))
+    [run, other] = training.grid({"c": 0.1}, seeds=[1, 7])
+    for problem in (installed, theirs):  # theirs is the last to use the program of both
+        training.train(problem, [run], mode="graph")
+    point[0] = (3.0,)
+    frame = training.train(installed, [other], mode="graph")
+    _, fitted = training.fit_one(installed, other)
     pd.testing.assert_frame_equal(frame, fitted, check_exact=True)
 
 

@@ -81,17 +81,23 @@ def build(problem: Problem, seed: int) -> tuple[keras.Model, list[tf.Variable]]:
         _checks.fail("problem.build()", model, "must return a keras.Model")
     if not model.built:
         _checks.fail("problem.build()", model.name, "must return a built model (add a keras.Input)")
-    own, new = [variable._value for variable in model.variables], {id(v) for v in made}
-    for variable in model.variables:
-        if id(variable._value) not in new:
-            _checks.fail(
-                "problem.build()",
-                variable.path,
-                "is a variable that this call did not make, so runs would share it; make the "
-                "model and its layers anew in every call",
-            )
+    check_new("problem.build()", "the model and its layers", model.variables, made)
+    own = [variable._value for variable in model.variables]
     known = {id(variable) for variable in own}
     return model, own + [variable for variable in made if id(variable) not in known]
+
+
+def check_new(argument: str, what: str, variables, made: list[tf.Variable]) -> None:
+    """``ValueError`` unless Keras's ``variables`` are among those that the call has ``made``."""
+    new = {id(variable) for variable in made}
+    for variable in variables:
+        if id(variable._value) not in new:
+            _checks.fail(
+                argument,
+                variable.path,
+                f"is a variable that this call did not make, so runs would share it; make {what} anew "
+                "in every call",
+            )
 
 
 def optimizer_of(run: Run, rate, model: keras.Model) -> keras.optimizers.Optimizer:

@@ -115,15 +115,7 @@ class Program:
         with _keras.recorded() as made:
             optimizer = _keras.optimizer_of(replace(self.run, seed=seed), self.table, self.model)
         _keras.work_alone(optimizer)
-        new = {id(variable) for variable in made}
-        for variable in optimizer.variables:
-            if id(variable._value) not in new:
-                _checks.fail(
-                    "optimizer",
-                    variable.path,
-                    "is a variable that was made before, so runs would share it; make the "
-                    "optimizer anew in every call",
-                )
+        _keras.check_new("optimizer", "the optimizer", optimizer.variables, made)
         return optimizer, made
 
     def _trace(self, mode: str) -> None:
@@ -307,10 +299,10 @@ def program_of(problem: Problem, run: Run, epochs: int, mode: str) -> Program:
     if not program:
         program = Program(problem, run, epochs, mode)
         key = (program.digest, program.starts.key, identity.digest(program.fresh))
-        known = _programs.get(key)
-        if known:  # compiled; but what makes its runs start is what it is now
-            known.problem, known.run, known.starts = problem, run, program.starts
-            program = known
+        program = _programs.get(key) or program
         if short:
             _quick.put(short, key, 1)
+    # Compiled for whoever came first; but runs start as those of now do, whose makers may have
+    # changed less, or later, than the others'.
+    program.problem, program.run, program.starts.problem = problem, run, problem
     return _programs.put(key, program, program.nbytes())  # anew: it may have more seats now
