@@ -95,8 +95,8 @@ def check_new(argument: str, what: str, variables, made: list[tf.Variable]) -> N
             _checks.fail(
                 argument,
                 variable.path,
-                f"is a variable that this call did not make, so runs would share it; make {what} anew "
-                "in every call",
+                "is a variable that this call did not make, so runs would share it; "
+                f"make {what} anew in every call",
             )
 
 
