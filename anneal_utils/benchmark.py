@@ -184,7 +184,7 @@ class Chunk:
     def runs(self, label: str) -> list[training.Run]:
         """The runs, as ``training.grid`` makes them."""
         knobs = dict(self.knobs)
-        warmup = knobs.pop("warmup", 0.0)
+        warmup = knobs.pop("warmup", None)
         return training.grid(
             {label: (self.schedule, knobs)},
             self.peaks,
@@ -235,7 +235,7 @@ def _methods(given: Iterable[str]) -> dict[str, tuple[str, list[tuple]]]:
         _checks.choice("schedule", name, schedules.names())
         for variant in variants:
             knobs = dict(variant)
-            warmup = knobs.pop("warmup", 0.0)
+            warmup = knobs.pop("warmup", None)
             schedules.build(name, 1.0, 1000, warmup=warmup, **knobs)  # refuses an unknown knob
         methods[str(text)] = (name, variants)
     return methods
@@ -384,7 +384,7 @@ _loading = threading.Lock()  # a Dask worker may have several threads
 
 def _load_plugin(plugin: Plugin) -> None:
     """Run the plugin once in this process; a changed text of the same name replaces it."""
-    registries = (schedules._catalogue, problems._makers, _optimizers)
+    registries = (schedules.catalogue.registered, problems._makers, _optimizers)
     with _loading:
         source, changed = _loaded.pop(plugin.name, (None, ()))
         if source != plugin.source:
@@ -1062,7 +1062,7 @@ def _plan(names, texts, optimizers, horizons, extra, protocol):
                 steps = epochs * problem.steps_per_epoch
                 for schedule, variants in methods.values():
                     for knobs in map(dict, variants):
-                        warmup = knobs.pop("warmup", 0.0)
+                        warmup = knobs.pop("warmup", None)
                         schedules.build(schedule, 1.0, steps, warmup=warmup, **knobs)
     return groups, methods, protocol
 
@@ -1070,13 +1070,13 @@ def _plan(names, texts, optimizers, horizons, extra, protocol):
 def _refuse_what_workers_lack(groups, methods) -> None:
     """What was registered in this process alone: workers could not know it."""
     given = {(i, name) for _, changed in _loaded.values() for i, name, _ in changed}
-    catalogue = schedules._catalogue
+    catalogue = schedules.catalogue.registered
     for kind, names, known, own in (
         (
             "schedule",
             {name for name, _ in methods.values()},
             0,
-            {name for name, make in schedules._own.items() if catalogue.get(name) is make},
+            {name for name, make in schedules.catalogue.own.items() if catalogue.get(name) is make},
         ),
         ("problem", {parse(group.problem)[0] for group in groups}, 1, _own_problems),
         ("optimizer", {group.optimizer for group in groups}, 2, _own_optimizers),

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 K = keras.optimizers.schedules
@@ -33,25 +33,41 @@ OBJECTS = {
         for shape in ("triangle", "step", "exponential", "cosine")
         for amplitude in ("constant", "halved", "exp_range")
     },
+    "cyclical uneven": S.Cyclical(0.01, 0.3, 41, up=12),
     "one-cycle cosine": S.OneCycle(0.3, 90),
+    "one-cycle pytorch": S.OneCycle(0.3, 90, 0.31, tail=0.2, convention="pytorch"),
     "one-cycle linear": S.OneCycle(0.3, 90, 0.4, "linear", 10, 100),
     "one-cycle tail": S.OneCycle(0.3, 90, 0.4, "cosine", 10, 100, tail=0.2),
     **{
         f"wsd {shape}": S.WarmupStableDecay(0.3, 90, 0.3, 0.1, shape, 0.01)
-        for shape in ("linear", "sqrt", "cosine")
+        for shape in ("linear", "sqrt", "cosine", "exponential")
     },
     "sigmoid": S.Sigmoid(0.3, 90, 0.01, 8, 0.4),
     "inverse square root": S.InverseSquareRoot(0.3, 7),
     **{f"power {shape}": S.Power(0.3, 90, 7, 0.6, 0.3, shape) for shape in ("linear", "sqrt")},
+    "power exponential": S.Power(0.3, 90, 7, 0.6, 0.3, "exponential", 0.01),
     "power law": S.Power(0.3, 90, 7, 0.6, cooldown=0),
     "rex": S.Rex(0.3, 90),
+    "knots": S.Knots([2, 12, 30, 89], [0.01, 0.3, 0.2, 0.0]),
+    "knots exponential": S.Knots([0, 12, 30, 89], [0.01, 0.3, 0.2, 0.001], "exponential"),
     **{
         f"warmup {shape}": S.Warmup(K.CosineDecay(0.3, 60), 30, shape, 0.01, 3)
         for shape in ("linear", "polynomial", "sine", "exponential")
     },
     "sequential": S.Sequential([S.Rex(0.3, 50), K.ExponentialDecay(0.1, 9, 0.5)], [40]),
+    "scale": S.Scale(K.CosineDecay(0.3, 90), K.ExponentialDecay(1.0, 30, 0.5)),
+    "scaled": 0.5 * S.Rex(0.6, 90),
+    "floor": S.Floor(S.Rex(0.3, 90), 0.05),
+    "hold": S.Hold(S.Cyclical(0.01, 0.3, 41), 90),
     "nested": S.Warmup(
-        S.Sequential([S.Cyclical(0.1, 0.3, 10), S.Warmup(S.OneCycle(0.2, 30), 5)], [30]), 12
+        S.Sequential(
+            [
+                S.Cyclical(0.1, 0.3, 10),
+                S.Warmup(S.OneCycle(0.2, 30) * S.Hold(S.Rex(1.0, 40), 20), 5),
+            ],
+            [30],
+        ),
+        12,
     ),
 }
 each_object = pytest.mark.parametrize("schedule", OBJECTS.values(), ids=OBJECTS)
@@ -90,6 +106,11 @@ def fall(shape, u):
     return 1 - np.sqrt(u) if shape == "sqrt" else (1 + np.cos(np.pi * u)) / 2
 
 
+def by_rule(share, steps):
+    """Steps in a share: the nearest whole number, at least one unless the share is 0."""
+    return max(1, round(share * steps)) if share else 0
+
+
 few = settings(deadline=None, max_examples=15, database=None, derandomize=True)
 
 
@@ -126,7 +147,8 @@ def test_a_gamma_close_to_one_keeps_its_digits():
 @few
 @given(peak=PEAKS, steps=STEPS, warmup=st.floats(0, 0.99), start=st.floats(1, 100))
 def test_one_cycle_is_its_formula(peak, steps, warmup, start):
-    t, top = np.arange(steps + 20), int(warmup * steps)
+    t, top = np.arange(steps + 20), by_rule(warmup, steps)
+    assume(top < steps)
     final = peak / start / 500
     up = np.clip(t / max(top, 1), 0, 1)
     down = np.clip((t - top) / (steps - top), 0, 1)
@@ -149,7 +171,8 @@ def test_one_cycle_is_its_formula(peak, steps, warmup, start):
 )
 def test_warmup_stable_decay_is_its_formula(peak, steps, cooldown, warmup, end, shape):
     t = np.arange(steps + 20)
-    rise, drop = round(warmup * steps), max(1, round(cooldown * steps))
+    rise, drop = by_rule(warmup, steps), by_rule(cooldown, steps)
+    assume(rise + drop <= steps)
     height = fall(shape, np.clip((t - steps + drop) / drop, 0, 1))
     expected = peak * (end + (1 - end) * height) * np.minimum((t + 1) / (rise + 1), 1)
     near(vector(S.WarmupStableDecay(peak, steps, cooldown, warmup, shape, end * peak), t), expected)
@@ -177,7 +200,7 @@ def test_power_law_inverse_sqrt_and_rex_are_their_formulas(
     peak, timescale, exponent, cooldown, shape
 ):
     t = np.arange(0, 1000, 7)
-    drop = round(cooldown * 800)
+    drop = by_rule(cooldown, 800)
     law = np.maximum(np.minimum(t, 800 - drop if drop else t) / timescale, 1) ** -exponent
     height = fall(shape, np.clip((t - 800 + drop) / max(drop, 1), 0, 1)) if drop else 1
     ours = S.Power(peak, 800, timescale, exponent, cooldown, shape)
@@ -226,7 +249,9 @@ def by_optax(schedule, steps):
 )
 def test_catalogue_equals_optax(peak, steps, end, power, drops, factor):
     starts = [math.ceil(steps * k / (drops + 1)) for k in range(1, drops + 1)]
-    cooldown = max(1, round(0.2 * steps))
+    cooldown, rise, tail = (by_rule(share, steps) for share in (0.2, 0.3, 0.15))
+    # Optax rounds its shares down: half a step more is safe from the share's own rounding.
+    up, final = (rise + 0.5) / steps, (steps - tail + 0.5) / steps
     starts_of_cycles = [round(steps * k / 3) for k in range(4)]
     cycles = [
         dict(
@@ -254,11 +279,11 @@ def test_catalogue_equals_optax(peak, steps, end, power, drops, factor):
         ("linear", dict(end=end), optax.linear_schedule(peak, end * peak, steps)),
         ("cosine", dict(end=end), optax.cosine_decay_schedule(peak, steps, end)),
         ("cosine_restarts", dict(end=end), optax.sgdr_schedule(cycles)),
-        ("one_cycle", {}, optax.cosine_onecycle_schedule(steps, peak)),
+        ("one_cycle", {}, optax.cosine_onecycle_schedule(steps, peak, up)),
         (
             "one_cycle",
             dict(shape="linear", tail=0.15),
-            optax.linear_onecycle_schedule(steps, peak, pct_final=1 - 0.15),
+            optax.linear_onecycle_schedule(steps, peak, up, final),
         ),
         (
             "wsd",
@@ -282,7 +307,7 @@ def test_catalogue_equals_optax(peak, steps, end, power, drops, factor):
 @few
 @given(peak=PEAKS, steps=st.integers(20, 300), warmup=st.floats(0.1, 0.5), end=SHARES)
 def test_catalogue_warmup_is_optax_warmup_inside_the_horizon(peak, steps, warmup, end):
-    rise = round(warmup * steps)
+    rise = by_rule(warmup, steps)
     oracle = optax.warmup_cosine_decay_schedule(peak / (rise + 1), peak, rise, steps, end * peak)
     ours = S.build("cosine", peak, steps, warmup=warmup, end=end)
     np.testing.assert_allclose(
@@ -530,8 +555,8 @@ def test_the_catalogue_has_its_names_and_descriptions():
 
 DEFAULTS = {
     "constant": {},
-    "step": dict(drops=4, factor=0.5),
-    "exponential": dict(end=0.01),
+    "step": dict(drops=4, factor=0.5, milestones=None),
+    "exponential": dict(end=0.01, floor=0.0),
     "inverse_time": dict(end=0.01),
     "inverse_sqrt": dict(timescale=0.05),
     "polynomial": dict(power=2.0, end=0.0),
@@ -539,11 +564,11 @@ DEFAULTS = {
     "cosine": dict(end=0.0),
     "sigmoid": dict(end=0.0, steepness=10.0, middle=0.5),
     "wsd": dict(cooldown=0.2, shape="linear", end=0.0),
-    "power": dict(exponent=0.51, hold=0.1, cooldown=0.2, shape="linear"),
-    "triangular": dict(cycles=3, low=0.1),
-    "triangular2": dict(cycles=3, low=0.1),
-    "exp_range": dict(cycles=3, low=0.1, end=0.1),
-    "cosine_restarts": dict(cycles=3, end=0.0, growth=1.0),
+    "power": dict(exponent=0.51, hold=0.1, cooldown=0.2, shape="linear", end=0.0),
+    "triangular": dict(cycles=3, low=0.1, rise=0.5),
+    "triangular2": dict(cycles=3, low=0.1, rise=0.5),
+    "exp_range": dict(cycles=3, low=0.1, end=0.1, rise=0.5),
+    "cosine_restarts": dict(cycles=3, end=0.0, growth=1.0, decay=1.0),
     "one_cycle": dict(rise=0.3, shape="cosine", start_divisor=25.0, final_divisor=1e4, tail=0.0),
     "rex": {},
 }
@@ -552,18 +577,18 @@ DEFAULTS = {
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_a_knob_that_is_left_out_has_its_published_value(name):
     left_out, spelled_out = S.build(name, 0.7, 61), S.build(name, 0.7, 61, **DEFAULTS[name])
-    assert type(left_out) is type(spelled_out)
+    assert type(left_out) is type(spelled_out) is S.Hold
     assert left_out.get_config() == spelled_out.get_config()
 
 
 @pytest.mark.parametrize(
     ("short", "full"),
     [
-        (S.Cyclical(0.1, 0.3, 9), S.Cyclical(0.1, 0.3, 9, "triangle", "constant", 1.0, 4)),
-        (S.OneCycle(0.3, 90), S.OneCycle(0.3, 90, 0.3, "cosine", 25.0, 1e4, 0.0)),
+        (S.Cyclical(0.1, 0.3, 9), S.Cyclical(0.1, 0.3, 9, "triangle", "constant", 1.0, 4, None)),
+        (S.OneCycle(0.3, 90), S.OneCycle(0.3, 90, 0.3, "cosine", 25.0, 1e4, 0.0, "optax")),
         (S.WarmupStableDecay(0.3, 90), S.WarmupStableDecay(0.3, 90, 0.2, 0.0, "linear", 0.0)),
         (S.Sigmoid(0.3, 90), S.Sigmoid(0.3, 90, 0.0, 10.0, 0.5)),
-        (S.Power(0.3, 90, 7), S.Power(0.3, 90, 7, 0.51, 0.2, "linear")),
+        (S.Power(0.3, 90, 7), S.Power(0.3, 90, 7, 0.51, 0.2, "linear", 0.0)),
         (S.Warmup(S.Rex(0.3, 90), 9), S.Warmup(S.Rex(0.3, 90), 9, "linear", 0.0, 2.0)),
     ],
     ids=lambda schedule: type(schedule).__name__,
@@ -573,17 +598,17 @@ def test_an_argument_that_is_left_out_has_its_published_value(short, full):
 
 
 @pytest.mark.parametrize("steps", [20, 100, 123])
-@pytest.mark.parametrize("warmup", [0.0, 0.1])
+@pytest.mark.parametrize("warmup", [None, 0.1])
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_catalogue_properties(name, warmup, steps):
-    peak, rise = 0.7, round(warmup * steps)
+    peak, rise = 0.7, by_rule(warmup, steps)
     schedule = S.build(name, peak, steps, warmup=warmup)
     rates = S.values(schedule, 2 * steps)
     assert (rates >= 0).all()
     assert rates.max() <= peak * (1 + 1e-6)
     within = rates[:steps]
-    below = 1 - 0.1 ** (1 / 4) if name == "exp_range" else 0  # its first apex is shrunk
-    assert within.max() >= peak * (1 - below - 1e-6)
+    assert within.max() >= peak * (1 - 1e-6)
+    assert (rates[steps:] == rates[steps]).all()
     assert (within > 0).all()
     if name not in RISING:
         assert (np.diff(within[rise:]) <= peak * 1e-6).all()
@@ -595,13 +620,13 @@ def test_catalogue_properties(name, warmup, steps):
         first = 0.1 if name.startswith(("tri", "exp_r")) else 1.0
         near(within[: rise + 1], peak * first * np.arange(1, rise + 2) / (rise + 1), peak)
     if name == "one_cycle":
-        assert within.argmax() == int((warmup or 0.3) * steps)
+        assert within.argmax() == round((warmup or 0.3) * steps)
 
 
 @few
 @given(steps=st.integers(2, 500), drops=st.integers(1, 12), warmup=st.sampled_from([0, 0.2]))
 def test_step_boundaries_lie_inside_the_horizon(steps, drops, warmup):
-    main = steps - round(warmup * steps)
+    main = steps - by_rule(warmup, steps)
     if drops >= main:
         with pytest.raises(ValueError, match=r"^drops = "):
             S.build("step", 1.0, steps, drops=drops, warmup=warmup)
@@ -628,7 +653,7 @@ def test_cyclical_amplitudes_of_the_catalogue():
     }
     near(height["triangular"], [1, 1, 1])
     near(height["triangular2"], [1, 0.5, 0.25])
-    near(height["exp_range"], 0.1 ** (np.array(apexes) / 90))
+    near(height["exp_range"], 0.1 ** (np.array([0, 30, 60]) / 90))  # from the first apex on
 
 
 def test_restart_cycles_grow_and_fill_the_horizon():
@@ -644,7 +669,9 @@ def test_the_tail_of_one_cycle_goes_from_the_start_to_the_end():
 
 def test_one_cycle_warmup_sets_its_own_rise():
     assert S.values(S.build("one_cycle", 1.0, 50, warmup=0.5), 50).argmax() == 25
-    assert not isinstance(S.build("one_cycle", 1.0, 50, warmup=0.5), S.Warmup)
+    assert isinstance(S.build("one_cycle", 1.0, 50, warmup=0.5).schedule, S.OneCycle)
+    assert S.values(S.build("one_cycle", 1.0, 50, warmup=0), 50).argmax() == 0  # none
+    assert S.values(S.build("one_cycle", 1.0, 50, warmup=7), 50).argmax() == 7
 
 
 def test_a_registered_schedule_appears_builds_and_leaves():
@@ -660,7 +687,7 @@ def test_a_registered_schedule_appears_builds_and_leaves():
         assert S.names() == [*CATALOGUE, "mine"]
         assert S.describe("mine") == "Half of the linear decay."
         near(S.values(S.build("mine", 1.0, 10, share=0.2), 11)[[0, 5, 10]], [1, 0.6, 0.2])
-        assert isinstance(S.build("mine", 1.0, 10, warmup=0.2), S.Warmup)
+        assert isinstance(S.build("mine", 1.0, 10, warmup=0.2).schedule, S.Warmup)
         with pytest.raises(ValueError, match=r"^name = 'mine'"):
             S.register("mine")
         with pytest.raises(ValueError, match=r"^knob = 'power'.*share"):
@@ -694,7 +721,7 @@ def test_a_registered_function_with_open_knobs_takes_them_and_must_return_a_sche
         assert S.describe("wrong") == "wrong"
         with pytest.raises(ValueError, match=r"^schedule 'wrong' = 0.1"):
             S.build("wrong", 1.0, 10, value=0.1)
-        assert S.build("wrong", 1.0, 10, value=OBJECTS["rex"]) is OBJECTS["rex"]
+        assert S.build("wrong", 1.0, 10, value=OBJECTS["rex"]).schedule is OBJECTS["rex"]
     finally:
         S.unregister("wrong")
 
@@ -705,10 +732,11 @@ REX = OBJECTS["rex"]
 BAD_RATES = [0, -0.1, math.nan, math.inf, "0.1", None, True]
 BAD_COUNTS = [0, -3, 2.5, math.nan, "10", None, True]
 BAD_SHARES = [-0.1, 1.5, math.nan, "0.1", None]
+BAD_RISES = [1.0, -1, 1000, True, *BAD_SHARES]  # a whole number would be one of steps
 BAD = [
     *(("peak", lambda v=v: S.build("cosine", v, 10)) for v in BAD_RATES),
     *(("steps", lambda v=v: S.build("cosine", 1.0, v)) for v in BAD_COUNTS),
-    *(("warmup", lambda v=v: S.build("cosine", 1.0, 10, warmup=v)) for v in [1, *BAD_SHARES]),
+    *(("warmup", lambda v=v: S.build("cosine", 1.0, 10, warmup=v)) for v in BAD_RISES[:-1]),
     ("warmup", lambda: S.build("cosine", 1.0, 3, warmup=0.9)),
     ("name", lambda: S.build("cosin", 1.0, 10)),
     ("name", lambda: S.describe("cosin")),
@@ -729,6 +757,20 @@ BAD = [
         for name in ("exponential", "inverse_time", "exp_range")
     ),
     *(("drops", lambda v=v: S.build("step", 1.0, 10, drops=v)) for v in [*BAD_COUNTS, 10]),
+    *(
+        ("milestones", lambda v=v: S.build("step", 1.0, 10, milestones=v))
+        for v in ["ab", 0.5, [], [0.5, 0.2], [0.0, 0.5], [0.5, 0.51], [0.99], [1.5], [None]]
+    ),
+    ("floor", lambda: S.build("exponential", 1.0, 10, floor=1.1)),
+    ("decay", lambda: S.build("cosine_restarts", 1.0, 10, decay=0)),
+    ("decay", lambda: S.build("cosine_restarts", 1.0, 10, decay=0.5, end=0.3)),
+    *(("rise", lambda v=v: S.build("triangular", 1.0, 10, rise=v)) for v in [0, 1, *BAD_SHARES]),
+    ("end", lambda: S.build("wsd", 1.0, 10, shape="exponential")),
+    ("end", lambda: S.build("power", 1.0, 100, end=0.9)),
+    ("end", lambda: S.build("power", 1.0, 100, shape="exponential")),
+    *(("convention", lambda v=v: S.build("rex", 1.0, 9, convention=v)) for v in ["keras", 1]),
+    ("warmup", lambda: S.build("one_cycle", 1.0, 9, rise=0.2, warmup=0)),
+    ("warmup", lambda: S.build("one_cycle", 1.0, 9, warmup=0, convention="pytorch")),
     *(("factor", lambda v=v: S.build("step", 1.0, 10, factor=v)) for v in [0, *BAD_SHARES]),
     *(("cycles", lambda v=v: S.build("triangular", 1.0, 10, cycles=v)) for v in [*BAD_COUNTS, 6]),
     *(
@@ -741,7 +783,7 @@ BAD = [
         ("growth", lambda v=v: S.build("cosine_restarts", 1.0, 9, growth=v))
         for v in [0.5, math.nan]
     ),
-    *(("rise", lambda v=v: S.build("one_cycle", 1.0, 9, rise=v)) for v in [1, *BAD_SHARES]),
+    *(("rise", lambda v=v: S.build("one_cycle", 1.0, 9, rise=v)) for v in BAD_RISES),
     ("warmup", lambda: S.build("one_cycle", 1.0, 9, warmup=0.2, rise=0.2)),
     *(("tail", lambda v=v: S.OneCycle(0.3, 10, tail=v)) for v in [1, 0.7, *BAD_SHARES]),
     *(("hold", lambda v=v: S.build("power", 1.0, 9, hold=v)) for v in [0, *BAD_SHARES]),
@@ -756,16 +798,23 @@ BAD = [
     ("amplitude", lambda: S.Cyclical(0.1, 0.3, 10, amplitude="third")),
     *(("gamma", lambda v=v: S.Cyclical(0.1, 0.3, 10, gamma=v)) for v in [0, *BAD_SHARES]),
     *(("stairs", lambda v=v: S.Cyclical(0.1, 0.3, 10, stairs=v)) for v in [*BAD_COUNTS, 1]),
+    *(
+        ("up", lambda v=v: S.Cyclical(0.1, 0.3, 10, up=v))
+        for v in [10, *BAD_COUNTS]
+        if v is not None
+    ),
+    ("up", lambda: S.Cyclical(0.1, 0.3, 10, "cosine", up=4)),
+    ("convention", lambda: S.OneCycle(0.3, 10, convention="fastai")),
     *(("peak", lambda v=v: S.OneCycle(v, 10)) for v in BAD_RATES),
     *(("steps", lambda v=v: S.OneCycle(0.3, v)) for v in [*BAD_COUNTS, 1]),
-    *(("warmup", lambda v=v: S.OneCycle(0.3, 10, v)) for v in [1, *BAD_SHARES]),
+    *(("warmup", lambda v=v: S.OneCycle(0.3, 10, v)) for v in BAD_RISES),
     ("shape", lambda: S.OneCycle(0.3, 10, shape="sqrt")),
     ("start_divisor", lambda: S.OneCycle(0.3, 10, start_divisor=0.5)),
     ("final_divisor", lambda: S.OneCycle(0.3, 10, final_divisor=math.inf)),
     *(("peak", lambda v=v: S.WarmupStableDecay(v, 10)) for v in BAD_RATES),
     *(("steps", lambda v=v: S.WarmupStableDecay(0.3, v)) for v in BAD_COUNTS),
     *(("cooldown", lambda v=v: S.WarmupStableDecay(0.3, 10, v)) for v in [0, *BAD_SHARES]),
-    *(("warmup", lambda v=v: S.WarmupStableDecay(0.3, 10, 0.5, v)) for v in [0.6, *BAD_SHARES]),
+    *(("warmup", lambda v=v: S.WarmupStableDecay(0.3, 10, 0.5, v)) for v in [0.6, 6, *BAD_RISES]),
     ("shape", lambda: S.WarmupStableDecay(0.3, 10, shape="cube")),
     *(("end", lambda v=v: S.WarmupStableDecay(0.3, 10, end=v)) for v in [0.4, *BAD_SHARES]),
     *(("peak", lambda v=v: S.Sigmoid(v, 10)) for v in BAD_RATES),
@@ -790,6 +839,23 @@ BAD = [
     ("start", lambda: S.Warmup(REX, 10, "exponential")),
     ("start", lambda: S.Warmup(REX, 10, start=0.31)),  # REX begins at 0.3
     *(("power", lambda v=v: S.Warmup(REX, 10, power=v)) for v in BAD_RATES),
+    *(("steps", lambda v=v: S.Knots(v, [0.1])) for v in [[], [-1], [1.5], ["a"], "1", 3]),
+    *(("steps", lambda v=v: S.Knots(v, [0.1, 0.2])) for v in [[1, 1], [2, 1]]),
+    *(
+        ("rates", lambda v=v: S.Knots([0], v))
+        for v in [[], [-1], [math.nan], ["a"], "1", 3, [1, 2]]
+    ),
+    ("rates", lambda: S.Knots([0, 5], [0.1, 0.0], "exponential")),
+    ("shape", lambda: S.Knots([0], [0.1], "cubic")),
+    *(("schedule", lambda v=v: S.Scale(v, 0.5)) for v in [0.3, "cosine", None, S.Rex]),
+    *(("by", lambda v=v: S.Scale(REX, v)) for v in [-1, math.nan, "2", None, True, S.Rex]),
+    ("by", lambda: REX * "2"),
+    *(("schedule", lambda v=v: S.Floor(v, 0.5)) for v in [0.3, "cosine", None]),
+    *(("low", lambda v=v: S.Floor(REX, v)) for v in [-1, math.nan, "2", None]),
+    *(("schedule", lambda v=v: S.Hold(v, 5)) for v in [0.3, "cosine", None]),
+    *(("steps", lambda v=v: S.Hold(REX, v)) for v in BAD_COUNTS),
+    ("schedule's rate at steps", lambda: S.Hold(K.InverseTimeDecay(0.1, 10, -1.0), 20)),
+    ("schedule's rate at steps", lambda: S.Hold(K.InverseTimeDecay(0.1, 10, -1.0), 10)),
     ("schedules", lambda: S.Sequential([REX, 0.1], [10])),
     ("schedules", lambda: S.Sequential([], [])),
     ("schedules", lambda: S.Sequential(REX, [10])),

@@ -30,7 +30,7 @@ class Run:
     optimizer: str
     make: object
     epochs: int | None = None
-    warmup: float = 0.0
+    warmup: float | int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def grid(
     optimizer="sgd",
     *,
     epochs: int | None = None,
-    warmup: float = 0.0,
+    warmup: float | int | None = None,
 ) -> list[Run]:
     """All combinations of schedules, peaks, seeds (and optimizers) as a list of runs.
 
@@ -90,7 +90,8 @@ def grid(
     rates;
     ``optimizer``: a Keras name (``"sgd"``), an optimizer class, a function of the rate that
     returns an optimizer, or a dict ``{label: one of these}``. ``epochs``: the horizon (default:
-    the problem's). ``warmup``: share of the horizon, for catalogue names.
+    the problem's). ``warmup``: share of the horizon or whole number of steps, for catalogue names
+    (see ``schedules.build``); refused beside recipes that carry their own rates.
 
     ``ValueError`` for anything empty, unknown, negative or not finite.
     """
@@ -102,7 +103,8 @@ def grid(
         _checks.fail("seeds", seeds, "must not repeat a seed")
     if epochs is not None:
         epochs = _checks.count("epochs", epochs)
-    warmup = _checks.number("warmup", warmup, low=0)
+    if warmup is not None:
+        _checks.number("warmup", warmup, low=0)
     optimizers = optimizer if isinstance(optimizer, Mapping) else {None: optimizer}
     runs = []
     for name, make in optimizers.items():
@@ -110,6 +112,12 @@ def grid(
         optimizer_maker(make)
         for title, recipe in _recipes(schedules).items():
             own = not isinstance(recipe, str | tuple | Plateau)
+            if warmup and not isinstance(recipe, str | tuple):
+                _checks.fail(
+                    "warmup",
+                    warmup,
+                    f"does not reach schedule {title!r}, which is no catalogue name",
+                )
             if not own and not peaks:
                 _checks.fail("peaks", peaks, f"schedule {title!r} needs at least one peak")
             for peak in [None] if own else peaks:

@@ -1,0 +1,382 @@
+"""Schedules where they end, where steps are many, and where shares meet whole steps."""
+
+import math
+
+from anneal_utils import schedules, training
+
+import keras
+import numpy as np
+import optax
+import pytest
+import tensorflow as tf
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+K = keras.optimizers.schedules
+S = schedules
+NAMES = S.names()
+few = settings(deadline=None, max_examples=25, database=None, derandomize=True)
+
+
+def compiled(schedule, jit):
+    """The rate as ``fit`` computes it: a scalar int64 step inside a compiled function."""
+    return tf.function(
+        lambda step: tf.cast(schedule(step), tf.float32),
+        input_signature=[tf.TensorSpec([], tf.int64)],
+        jit_compile=jit,
+        autograph=False,
+    )
+
+
+def three_ways(schedule, steps):
+    """Rates at ``steps``: eager, in a graph and under XLA, float32 [3, steps]."""
+    ways = [lambda step: float(schedule(step)), compiled(schedule, False), compiled(schedule, True)]
+    return np.array([[float(way(tf.constant(s, tf.int64))) for s in steps] for way in ways])
+
+
+def by_rule(share, steps):
+    return max(1, round(share * steps)) if share else 0
+
+
+# ------------------------------------------------------------------------- the horizon
+
+KNOBS = {
+    "step": dict(factor=st.floats(0.1, 1), drops=st.integers(1, 3)),
+    "exponential": dict(end=st.floats(1e-4, 1), floor=st.sampled_from([0.0, 0.2])),
+    "inverse_time": dict(end=st.floats(1e-4, 1)),
+    "inverse_sqrt": dict(timescale=st.floats(0.01, 2)),
+    "polynomial": dict(power=st.floats(0.1, 4), end=st.floats(0, 1)),
+    "linear": dict(end=st.floats(0, 1)),
+    "cosine": dict(end=st.floats(0, 1)),
+    "sigmoid": dict(steepness=st.floats(0.5, 40), middle=st.floats(0, 1), end=st.floats(0, 1)),
+    "wsd": dict(
+        cooldown=st.floats(0.05, 1),
+        end=st.floats(0.01, 1),
+        shape=st.sampled_from(["linear", "sqrt", "cosine", "exponential"]),
+    ),
+    "power": dict(
+        exponent=st.floats(0, 0.6),
+        hold=st.floats(0.05, 1),
+        end=st.floats(0.001, 0.05),
+        shape=st.sampled_from(["linear", "sqrt", "cosine", "exponential"]),
+    ),
+    **{
+        name: dict(cycles=st.integers(1, 3), low=st.floats(0, 1), rise=st.floats(0.05, 0.95))
+        for name in ("triangular", "triangular2", "exp_range")
+    },
+    "cosine_restarts": dict(
+        cycles=st.integers(1, 3), end=st.floats(0, 0.2), decay=st.floats(0.5, 1)
+    ),
+    "one_cycle": dict(
+        shape=st.sampled_from(["cosine", "linear"]), tail=st.sampled_from([0.0, 0.1])
+    ),
+}
+KNOBS["exp_range"] |= dict(end=st.floats(1e-3, 1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_reaches_its_peak_and_holds_its_last_value(name):
+    @few
+    @given(
+        knobs=st.fixed_dictionaries(KNOBS.get(name, {})),
+        peak=st.floats(1e-4, 10),
+        steps=st.integers(12, 400),
+        warmup=st.sampled_from([None, 0.0, 0.1, 0.37, 3]),
+    )
+    def check(knobs, peak, steps, warmup):
+        schedule = S.build(name, peak, steps, warmup=warmup, **knobs)
+        rates = S.values(schedule, steps + 50)
+        assert rates[:steps].max() == pytest.approx(peak, rel=2e-6)
+        assert np.isfinite(rates).all() and rates.min() >= 0
+        assert (rates[steps:] == rates[steps]).all()
+        assert S.planned(schedule) == steps
+
+    check()
+
+
+@pytest.mark.parametrize("steps", [7, 10, 41, 83, 100, 1000])
+@pytest.mark.parametrize("name", NAMES)
+def test_what_build_returns_holds_eagerly_in_a_graph_and_under_xla(name, steps):
+    # Before: polynomial NaN under XLA, cycles climbing again, exponential falling on.
+    knobs = dict(power=0.9) if name == "polynomial" else {}
+    schedule = S.build(name, 0.7, steps, **knobs)
+    last = three_ways(schedule, [steps, steps + 1, 2 * steps, 10 * steps + 3, 2**31 - 1])
+    assert np.isfinite(last).all() and (last >= 0).all() and (last <= 0.7 * (1 + 1e-6)).all()
+    assert (last == last[0, 0]).all()
+    before = three_ways(schedule, [steps - 1])
+    assert np.isfinite(before).all()
+
+
+def test_weights_survive_training_past_the_horizon_of_a_fractional_power():
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    rate = S.build("polynomial", 0.1, 7, power=0.9)
+    model.compile(keras.optimizers.SGD(rate), "mse", jit_compile=True)
+    model.fit(np.ones([20, 1]), np.ones([20, 1]), batch_size=1, verbose=0)
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+def test_a_class_alone_goes_on_as_its_peers_do():
+    t = [100, 120, 150]
+    with_end = np.asarray(K.ExponentialDecay(1.0, 100, 0.01)(tf.constant(t, tf.int64)))
+    np.testing.assert_allclose(with_end, 0.01 ** (np.array(t) / 100), rtol=1e-5)
+    climbing = np.asarray(S.Cyclical(0.0, 1.0, 100)(tf.constant(t, tf.int64)))
+    np.testing.assert_allclose(climbing, [0, 0.4, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "schedule, steps",
+    [
+        (S.build("cosine", 0.1, 100, warmup=0.1), 100),
+        (K.CosineDecay(0.1, 90), 90),
+        (K.CosineDecay(0.0, 90, warmup_target=0.1, warmup_steps=10), 100),
+        (K.PolynomialDecay(0.1, 50), 50),
+        (K.PolynomialDecay(0.1, 50, cycle=True), None),
+        (K.ExponentialDecay(0.1, 50, 0.5), None),
+        (S.Cyclical(0.1, 0.2, 10), None),
+        (S.Warmup(S.Rex(0.1, 40), 7), 47),
+        (S.Warmup(S.InverseSquareRoot(0.1, 40), 7), None),
+        (S.Sequential([S.Rex(0.1, 40), S.OneCycle(0.2, 30)], [25]), 55),
+        (S.Sequential([S.Rex(0.1, 40)], []), 40),
+        (S.Rex(0.1, 40) * S.Sigmoid(1.0, 60), 60),
+        (S.Rex(0.1, 40) * 0.5, 40),
+        (S.Rex(0.1, 40) * K.ExponentialDecay(0.1, 50, 0.5), None),
+        (S.Floor(S.Rex(0.1, 40), 0.01), 40),
+        (S.Knots([0, 9, 33], [0.1, 0.2, 0.0]), 33),
+        (S.Hold(S.Cyclical(0.1, 0.2, 10), 25), 25),
+    ],
+)
+def test_the_step_at_which_a_schedule_is_through(schedule, steps):
+    assert S.planned(schedule) == steps
+
+
+# ------------------------------------------------------------------------ whole numbers
+
+
+@pytest.mark.parametrize(
+    "schedule, step, right",
+    [
+        (S.Cyclical(0.0, 1.0, 510), 4_244_219, None),
+        (S.Cyclical(0.0, 1.0, 10, "cosine"), 2**23 + 9, None),
+        (S.Cyclical(0.5, 1.0, 7, "step"), 2**24 + 3, None),
+        (S.Cyclical(0.5, 1.0, 7, "exponential"), 2**31 - 1, None),
+        (S.Cyclical(0.5, 1.0, 10, up=4), 2**31 - 8, None),
+        (S.Warmup(S.Cyclical(0.0, 1.0, 4), 2**24 + 1), 2**24 + 4, 0.5),
+        (S.Sequential([S.Rex(1.0, 5), S.Cyclical(0.0, 1.0, 4)], [2**30 + 1]), 2**30 + 2, 0.5),
+        (S.WarmupStableDecay(1.0, 2**30 + 4, cooldown=4 / 2**30), 2**30 + 3, 0.25),
+        (S.OneCycle(1.0, 2**30, 2**30 - 4, "linear"), 2**30 - 1, 0.25),
+        (S.OneCycle(1.0, 2**31, 0.25, "linear", convention="pytorch"), 2**29 - 1, 1.0),
+        (S.Knots([0, 2**30, 2**30 + 4], [0.0, 1.0, 0.0]), 2**30 + 1, 0.75),
+        (S.Hold(S.Cyclical(0.0, 1.0, 4), 2**30 + 1), 2**30 + 7, 0.5),
+        (S.Rex(1.0, 4) * S.Cyclical(0.0, 1.0, 4), 2**31 - 1, 0.0),
+    ],
+)
+def test_a_step_beyond_the_whole_numbers_of_float32_is_the_step_that_it_is(schedule, step, right):
+    if right is None:  # the same place in the first cycle
+        right = float(schedule(step % schedule.period))
+    for kind in (np.int32, np.int64):
+        assert float(schedule(kind(step))) == pytest.approx(right, abs=1e-5)
+    np.testing.assert_allclose(three_ways(schedule, [step]), right, atol=1e-5)
+
+
+@few
+@given(
+    low=st.floats(0, 1),
+    high=st.floats(1, 10),
+    period=st.integers(2, 5000),
+    shape=st.sampled_from(["triangle", "step", "exponential", "cosine"]),
+    amplitude=st.sampled_from(["constant", "halved"]),
+    stairs=st.integers(2, 7),
+    cycle=st.integers(0, 2**31 // 5001),
+    done=st.floats(0, 1),
+)
+def test_cycles_repeat_to_the_end_and_stay_between_low_and_high(
+    low, high, period, shape, amplitude, stairs, cycle, done
+):
+    assume(low > 0 or shape != "exponential")
+    done = int(done * (period - 1))
+    schedule = S.Cyclical(low, high, period, shape, stairs=stairs)
+    step = cycle * period + done
+    rates = three_ways(schedule, [step])
+    np.testing.assert_allclose(rates, float(schedule(done)), atol=2e-6 * high)
+    shrunk = three_ways(S.Cyclical(low, high, period, shape, amplitude), [step])
+    for rate in (rates, shrunk):
+        assert (rate >= np.float32(low)).all() and (rate <= np.float32(high)).all()
+
+
+class Particular(K.LearningRateSchedule):
+    """A user's: compares the step with an int64 constant, which no other kind can be."""
+
+    def __call__(self, step):
+        assert step.dtype == tf.int64
+        return tf.where(step < tf.constant(10, tf.int64), 0.1, 0.05)
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda inner: S.Warmup(inner, 4),
+        lambda inner: S.Sequential([inner, inner], [20]),
+        lambda inner: S.Scale(inner, 2.0),
+        lambda inner: S.Scale(inner, inner),
+        lambda inner: S.Rex(1.0, 40) * inner,
+        lambda inner: inner * S.Rex(1.0, 40),
+        lambda inner: S.Floor(inner, 0.01),
+        lambda inner: S.Hold(inner, 30),
+        lambda inner: S.Hold(S.Warmup(S.Sequential([inner, S.Floor(inner, 0.1)], [5]), 4), 30),
+    ],
+)
+def test_the_step_is_handed_on_in_its_own_kind(around):
+    schedule = around(Particular())
+    rates = three_ways(schedule, [0, 3, 4, 13, 14, 25, 31])
+    assert np.isfinite(rates).all()
+    np.testing.assert_allclose(rates[0], rates[1], rtol=1e-6)
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(schedule), "mse")
+    model.fit(np.ones([6, 1]), np.ones([6, 1]), batch_size=1, verbose=0)
+
+
+# ------------------------------------------------------------------------------- shares
+
+
+@few
+@given(steps=st.integers(2, 500), share=st.floats(0, 0.9), whole=st.integers(0, 30))
+def test_one_rule_for_every_share(steps, share, whole):
+    rise, other = by_rule(share, steps), min(whole, steps - 1)
+    assume(rise < steps - 1)
+    for name in ("constant", "cosine", "wsd"):
+        if name == "wsd" and rise + by_rule(0.2, steps - rise) > steps:
+            continue
+        up = S.values(S.build(name, 1.0, steps, warmup=share), steps)
+        assert (np.diff(up[: rise + 1]) > 0).all() and up[rise] == pytest.approx(1)
+    assert S.values(S.build("one_cycle", 1.0, steps, warmup=share), steps).argmax() == rise
+    assert S.values(S.OneCycle(1.0, steps, share), steps).argmax() == rise
+    assert S.values(S.build("one_cycle", 1.0, steps, warmup=other), steps).argmax() == other
+    given_ = S.values(S.build("linear", 1.0, steps, warmup=other), steps)
+    assert given_.argmax() == other
+    cooldown = S.values(S.WarmupStableDecay(1.0, steps, cooldown=max(share, 0.01)), steps + 1)
+    assert (cooldown < 1).sum() == by_rule(max(share, 0.01), steps)
+    level = S.Power(1.0, steps, steps, cooldown=share)
+    assert (S.values(level, steps + 1) < 1).sum() == rise
+
+
+def test_a_share_too_small_for_a_step_is_one_step():
+    # Before: no warmup at all, without a word.
+    rates = S.values(S.build("constant", 1.0, 30, warmup=0.01), 30)
+    np.testing.assert_allclose(rates[:3], [0.5, 1, 1])
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"number": 0.1},
+        {"schedule": K.CosineDecay(0.1, 10)},
+        {"function": lambda epoch: 0.1},
+        {"plateau": training.Plateau(patience=2)},
+        {"good": "cosine", "number": 0.1},
+    ],
+    ids=lambda recipe: list(recipe)[-1],
+)
+def test_a_warmup_that_a_recipe_cannot_have_is_refused(recipe):
+    with pytest.raises(ValueError, match=rf"^warmup = 0.1: .*{list(recipe)[-1]}"):
+        training.grid(recipe, [0.1], warmup=0.1)
+    assert training.grid(recipe, [0.1], warmup=0) and training.grid(recipe, [0.1])
+
+
+# -------------------------------------------------------------------- new combinations
+
+
+def at(schedule, steps):
+    return np.asarray(schedule(tf.constant(steps, tf.int64)))
+
+
+@few
+@given(low=st.floats(0.001, 1), steps=st.integers(2, 90), peak=st.floats(0.01, 10))
+def test_floor_is_optax_end_value(low, steps, peak):
+    ours = S.build("exponential", peak, steps, end=0.01, floor=low)
+    oracle = optax.exponential_decay(peak, steps, 0.01, end_value=low * peak)
+    np.testing.assert_allclose(
+        S.values(ours, steps), [oracle(t) for t in range(steps)], rtol=1e-5, atol=1e-6 * peak
+    )
+
+
+@few
+@given(
+    steps=st.lists(st.integers(0, 200), min_size=1, max_size=8, unique=True),
+    seed=st.integers(0, 99),
+)
+def test_knots_are_numpy_interp(steps, seed):
+    steps, t = sorted(steps), np.arange(250)
+    rates = np.random.default_rng(seed).uniform(0.01, 1, len(steps)).tolist()
+    np.testing.assert_allclose(at(S.Knots(steps, rates), t), np.interp(t, steps, rates), rtol=1e-5)
+    np.testing.assert_allclose(
+        at(S.Knots(steps, rates, "exponential"), t),
+        np.exp(np.interp(t, steps, np.log(rates))),
+        rtol=1e-4,
+    )
+
+
+def test_knots_are_optax_piecewise_interpolation():
+    oracle = optax.piecewise_interpolate_schedule("linear", 0.5, {10: 2.0, 40: 0.1})
+    ours = S.Knots([0, 10, 40], [0.5, 1.0, 0.1])
+    np.testing.assert_allclose(at(ours, range(60)), [oracle(t) for t in range(60)], rtol=1e-5)
+
+
+@few
+@given(share=st.lists(st.floats(0.05, 0.95), min_size=1, max_size=4), factor=st.floats(0.05, 1))
+def test_milestones_are_where_optax_drops(share, factor):
+    shares, steps = sorted(share), 90
+    starts = [by_rule(x, steps) for x in shares]
+    assume(len(set(starts)) == len(starts))
+    ours = S.values(S.build("step", 1.0, steps, milestones=shares, factor=factor), steps)
+    oracle = optax.piecewise_constant_schedule(1.0, dict.fromkeys(starts, factor))
+    np.testing.assert_allclose(ours, [oracle(t) for t in range(steps)], rtol=1e-5)
+
+
+def test_restarts_whose_peaks_shrink_are_those_of_keras():
+    ours = S.build("cosine_restarts", 0.3, 150, cycles=3, decay=0.7)
+    keras_own = K.CosineDecayRestarts(0.3, 50, t_mul=1.0, m_mul=0.7)
+    np.testing.assert_allclose(S.values(ours, 150), at(keras_own, range(150)), atol=1e-6)
+    with_end = S.values(S.build("cosine_restarts", 0.3, 150, decay=0.7, end=0.1), 151)
+    np.testing.assert_allclose(with_end[[0, 50, 100, 150]], [0.3, 0.21, 0.147, 0.03], rtol=1e-5)
+
+
+def test_uneven_cycles_turn_where_they_should():
+    rates = at(S.Cyclical(0.1, 0.5, 10, up=4), range(21))
+    np.testing.assert_allclose(rates[[0, 2, 4, 7, 10, 14, 20]], [0.1, 0.3, 0.5, 0.3, 0.1, 0.5, 0.1])
+    rates = S.values(S.build("triangular", 1.0, 60, cycles=3, rise=0.2), 60)
+    assert np.flatnonzero(rates == rates.max()).tolist() == [4, 24, 44]
+
+
+def test_an_exponential_cooldown_is_geometric():
+    rates = at(S.WarmupStableDecay(1.0, 10, 0.4, end=0.0625, shape="exponential"), range(12))
+    np.testing.assert_allclose(rates[5:], [1, 1, 0.5, 0.25, 0.125, 0.0625, 0.0625], rtol=1e-5)
+    law = S.Power(1.0, 20, 4, 0.5, cooldown=0.2, shape="exponential", end=0.05)
+    np.testing.assert_allclose(at(law, [4, 16, 18, 20]), [1, 0.5, (0.5 * 0.05) ** 0.5, 0.05], 1e-5)
+
+
+def test_products_are_products():
+    a, b, t = K.ExponentialDecay(0.5, 9, 0.7), S.Cyclical(0.5, 1.0, 6), range(40)
+    right = at(a, t) * at(b, t)
+    for product in (a * b, b * a, S.Scale(a, b)):
+        np.testing.assert_allclose(at(product, t), right, rtol=1e-6)
+    for product in (0.5 * b, b * 0.5, S.Scale(b, 0.5)):
+        np.testing.assert_allclose(at(product, t), 0.5 * at(b, t), rtol=1e-6)
+
+
+def test_the_conventions_of_others_by_name():
+    t, steps, rise = np.arange(50), 50, 10
+    from_zero = S.values(S.build("linear", 0.4, steps, warmup=rise, convention="huggingface"), 50)
+    right = 0.4 * np.where(t < rise, t / rise, (steps - t) / (steps - rise))
+    np.testing.assert_allclose(from_zero, right, rtol=1e-5)
+    third = S.values(S.build("linear", 0.4, steps, warmup=rise, convention="pytorch"), 50)
+    right = 0.4 * np.where(t < rise, 1 / 3 + 2 / 3 * t / rise, (steps - t) / (steps - rise))
+    np.testing.assert_allclose(third, right, rtol=1e-5)
+    # PyTorch's OneCycleLR: from 0 to pct_start * steps - 1, then to steps - 1.
+    ours = S.build("one_cycle", 0.4, steps, warmup=0.25, convention="pytorch")
+    top, last = 0.25 * steps - 1, steps - 1
+    wave = lambda a, b, u: b + (a - b) / 2 * (1 + math.cos(math.pi * u))  # noqa: E731
+    right = [
+        wave(0.016, 0.4, s / top) if s <= top else wave(0.4, 1.6e-6, (s - top) / (last - top))
+        for s in t
+    ]
+    np.testing.assert_allclose(S.values(ours, 50), right, rtol=1e-5, atol=1e-8)
