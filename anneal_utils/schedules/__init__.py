@@ -26,6 +26,7 @@ from anneal_utils.schedules.catalogue import (
 from anneal_utils.schedules.combinators import Floor, Hold, Scale, Sequential, Warmup
 from anneal_utils.schedules.counting import horizon
 from anneal_utils.schedules.evaluation import parts, planned, values
+from anneal_utils.schedules.peers import equivalents
 from anneal_utils.schedules.printing import code
 from anneal_utils.schedules.shapes import (
     Cyclical,
@@ -55,6 +56,7 @@ __all__ = [
     "build",
     "code",
     "describe",
+    "equivalents",
     "horizon",
     "names",
     "parts",
