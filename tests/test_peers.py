@@ -9,12 +9,14 @@ Face's transformers and fastai are not installed here; optax and Keras are, and 
 import json
 import math
 import os
+import re
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 from anneal_utils import schedules
 from tests.test_schedules import OBJECTS
+from tools import equivalents
 
 import keras
 import numpy as np
@@ -104,6 +106,14 @@ def test_equivalents_are_asked_by_name():
     ):
         with pytest.raises(ValueError, match=rf"^{next(iter(bad))} = .*must"):
             S.equivalents(**bad)
+
+
+def test_the_page_is_written_from_the_table_and_its_snippet_runs(capsys):
+    text = equivalents.PAGE.read_text(encoding="utf-8")
+    assert text == equivalents.page(equivalents.versions()), "python -m tools.equivalents"
+    (snippet,) = re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    exec(snippet, {})
+    assert function_of(capsys.readouterr().out)(50) == pytest.approx(0.05)
 
 
 # ------------------------------------------------------------------------- plain functions
