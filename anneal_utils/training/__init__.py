@@ -18,8 +18,8 @@ from anneal_utils.training.twin import fit_one
 
 __all__ = [
     "COLUMNS",
-    "Plateau",
     "HorizonCheck",
+    "Plateau",
     "RangeTest",
     "RateRecorder",
     "Run",
