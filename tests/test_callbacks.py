@@ -1,5 +1,7 @@
 """The callbacks for ``model.fit``, under the conditions that Keras has."""
 
+import pathlib
+import random
 import subprocess
 import sys
 import textwrap
@@ -45,6 +47,7 @@ class Watch(keras.callbacks.Callback):
 
 def compiled(optimizer, kind=Weight, **settings):
     model = kind()
+    model.build((None, 1))
     settings = {"loss": lambda y, p: tf.reduce_mean(p), "jit_compile": False, **settings}
     model.compile(optimizer, **settings)
     return model
@@ -425,6 +428,15 @@ def test_training_as_planned_is_not_commented():
     assert not said(compiled(SGD(LINEAR, gradient_accumulation_steps=4)), HorizonCheck(), epochs=2)
 
 
+def test_a_fit_that_resumes_counts_from_where_it_is():
+    class Resumes(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            self.model.optimizer.iterations.assign(8)
+
+    model = compiled(SGD(LINEAR))
+    assert not said(model, HorizonCheck(), Resumes(), epochs=3, initial_epoch=2)
+
+
 class First(keras.callbacks.Callback):
     """What had been said when the first batch began."""
 
@@ -486,3 +498,307 @@ def test_no_horizon_no_check(rate, name):
 def test_horizons_under_half_precision(half_precision):
     [one] = said(compiled(SGD(LINEAR)), HorizonCheck(), epochs=3)
     assert "goes on to step 24" in one
+
+
+# ------------------------------------------------------------------------- the range test
+
+
+class Keeping(keras.layers.Layer):
+    """Draws from a seed of its own, counts in a raw variable, and breaks where it is told to."""
+
+    def __init__(self, until=10**6):
+        super().__init__()
+        self.count = tf.Variable(0, dtype="int64", trainable=False)
+        self.seed, self.until = keras.random.SeedGenerator(1), until
+
+    def call(self, x, training=False):
+        if not training:
+            return x
+        self.count.assign_add(1)
+        tf.debugging.assert_less(self.count, tf.constant(self.until, "int64"))
+        return x + 0.01 * keras.random.normal(tf.shape(x), seed=self.seed)
+
+
+def keeping(rate=0.03, until=10**6, **settings):
+    keras.utils.set_random_seed(3)
+    layers = keras.layers
+    model = keras.Sequential(
+        [keras.Input((4,)), Keeping(until), layers.Dense(8, "relu"), layers.Dense(2)]
+    )
+    settings = {"loss": "mse", "jit_compile": False, **settings}
+    model.compile(SGD(rate, momentum=0.9), **settings)
+    return model
+
+
+def state(model):
+    held = [*model.variables, *model.optimizer.variables, model.layers[0].count]
+    return [variable.numpy() for variable in held]
+
+
+def sweep(model, test, epochs=99, **settings):
+    return model.fit(
+        X, Y, batch_size=4, epochs=epochs, verbose=0, callbacks=[test], shuffle=False, **settings
+    )
+
+
+def assert_equal(before, after):
+    for a, b in zip(before, after, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_all_that_a_sweep_changes_is_put_back_twice():
+    model, test = keeping(), RangeTest(1e-3, 1.0, steps=15, factor=50)
+    sweep(model, keras.callbacks.Callback(), epochs=1)
+    before, drawn = state(model), np.random.get_state()[1].copy()
+    frames = []
+    for _ in range(2):
+        sweep(model, test)
+        np.random.uniform()
+        np.random.set_state(("MT19937", drawn, *np.random.get_state()[2:]))
+        assert_equal(before, state(model))
+        frames.append(test.frame)
+    pd.testing.assert_frame_equal(*frames)
+    assert test.message == "ended after 15 of 15 steps, at rate 1"
+    assert not hasattr(model.train_function, "guarded")
+
+
+def test_global_seeds_are_put_back():
+    class Draws(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            np.random.uniform(), random.random(), keras.random.uniform(())
+
+    def drawn():
+        return np.random.uniform(), random.random(), float(keras.random.uniform(()))
+
+    model = keeping()
+    keras.utils.set_random_seed(7)
+    keras.random.uniform(())
+    test = RangeTest(steps=5)
+    test.set_model(model)
+    model.make_train_function()
+    test.on_train_begin()
+    first = drawn()
+    test.restore()
+    assert drawn() == first
+
+
+def test_an_error_in_the_step_keeps_what_was_measured_and_puts_the_model_back():
+    model, test = keeping(until=8), RangeTest(1e-3, 0.1, steps=40, factor=1e6)
+    model.optimizer.build(model.trainable_variables)
+    before = state(model)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        sweep(model, test)
+    assert len(test.frame) == 7
+    assert test.message == "ended after 7 of 40 steps, at rate 0.00203: interrupted"
+    assert_equal(before, state(model))
+    assert not hasattr(model.train_function, "guarded")
+
+
+def test_after_an_error_elsewhere_restore_or_the_next_sweep_puts_it_back():
+    model, test = keeping(), RangeTest(1e-3, 0.1, steps=40, factor=1e6)
+    sweep(model, keras.callbacks.Callback(), epochs=1)
+    before = state(model)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(X, Y, batch_size=4, verbose=0, callbacks=[test, Breaks()])
+        assert len(test.frame) == 3 and not np.array_equal(before[1], state(model)[1])
+    assert test.message.endswith(": interrupted")
+    test.restore()
+    assert_equal(before, state(model))
+    # who trains after the interruption keeps that
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y, batch_size=4, verbose=0, callbacks=[test, Breaks()])
+    model.optimizer.learning_rate = 0.01
+    sweep(model, keras.callbacks.Callback(), epochs=1)
+    kept = state(model)
+    sweep(model, test)
+    assert_equal(kept, state(model))
+
+
+@pytest.mark.parametrize(
+    "losses, ends",
+    [
+        ([2.0, 1.9, 1.0, 3.9, 4.1], 5),  # positive: four times the lowest
+        ([-1.0, -1.1, -1.05, -1.2, -1.1, -1.0] * 3, None),  # negative and calm
+        ([*np.linspace(-1, -3, 20), -2.5, -1, 1, 2.9, 3.1], 25),  # more than 3 times the spread 2
+        ([1.0, 0.0, 0.5, 0.2, 0.0, 0.3, 0.1, 0.0, 0.4, 0.2, 0.3], None),  # zero is no ratio
+        ([-1.0, float("nan")], 2),
+    ],
+)
+def test_when_a_loss_has_left(losses, ends):
+    left = [bool(advice.gone(losses[:n], 4.0)) for n in range(1, len(losses) + 1)]
+    assert (left.index(True) + 1 if ends else not any(left)) == (ends or True)
+
+
+def test_a_sweep_of_negative_losses_goes_on_until_it_diverges():
+    model = keeping(loss=lambda y, p: tf.reduce_mean(tf.square(y - p)) - 1000.0)
+    test = RangeTest(1e-3, 1e6, steps=80)
+    sweep(model, test)
+    assert 20 < len(test.frame) < 80 and "times the spread before" in test.message
+
+
+def test_a_fit_that_is_too_short_and_a_step_that_does_nothing_are_said():
+    test = RangeTest(1e-3, 1e-2, steps=40, factor=50)
+    with pytest.warns(UserWarning, match="ended after 10 of 40 .*: fit ended before the sweep"):
+        sweep(keeping(), test, epochs=1)
+    assert len(test.frame) == 10
+
+    class Idle(Weight):
+        def train_step(self, data):
+            return {"loss": tf.constant(1.0)}
+
+    with pytest.warns(UserWarning, match="model.optimizer has updated nothing"):
+        fit(compiled(SGD(0.1), Idle), RangeTest(steps=4))
+
+
+def test_what_a_sweep_can_not_mean_is_refused():
+    with pytest.raises(ValueError, match="model = 'sequential.*must be built"):
+        unbuilt = keras.Sequential([keras.layers.Dense(2)])
+        unbuilt.compile(SGD(0.1), "mse")
+        sweep(unbuilt, RangeTest())
+    with pytest.raises(ValueError, match="CosineDecay.*compile again with the schedule"):
+        sweep(keeping(K.CosineDecay(0.1, 5)), RangeTest())
+    with pytest.raises(ValueError, match="'function': must be a number"):
+        sweep(keeping(lambda: 0.1), RangeTest())
+    with pytest.raises(ValueError, match="steps_per_execution = 2: must be 1"):
+        sweep(keeping(steps_per_execution=2), RangeTest())
+    with pytest.raises(ValueError, match="gradient_accumulation_steps = 2: must be None"):
+        fit(compiled(SGD(0.1, gradient_accumulation_steps=2)), RangeTest())
+    model = compiled(SGD(0.1), Twice)
+    with pytest.raises(ValueError, match=r"^train_step = .*must return \"loss\""):
+        fit(model, RangeTest())
+    assert float(model.weight) == 0 and int(model.optimizer.iterations) == 0
+
+
+def test_a_sweep_leaves_the_scale_of_half_precision(half_precision):
+    model = compiled(SGD(0.1), loss=steep)
+    fit(model, batches=20)
+    before = [variable.numpy() for variable in model.optimizer.variables]
+    test = RangeTest(1e-3, 1.0, steps=6, factor=1e9)
+    fit(model, test)
+    assert_equal(before, [variable.numpy() for variable in model.optimizer.variables])
+    assert len(test.frame) == 6 and test.message.endswith("at rate 1")
+
+
+def test_a_sweep_acts_on_the_optimizer_of_now():
+    model = compiled(SGD(0.5))
+    fit(model)
+    model.optimizer = SGD(0.25)
+    model.weight.assign(0.0)
+    watch, test = Watch(), RangeTest(0.5, 2.0, steps=3, factor=1e9)
+    fit(model, test, watch)
+    assert watch.moved == [0.5, 1.0, 2.0] == test.frame.rate.tolist()
+    assert float(model.optimizer.learning_rate) == 0.25
+
+
+def valley(steps=100):
+    rate = np.geomspace(1e-4, 10, steps)
+    return pd.DataFrame({"rate": rate, "loss": 2 - np.exp(-(np.log10(rate / 0.1) ** 2))})
+
+
+def test_suggestions_on_a_curve_of_known_shape():
+    frame = valley()
+    table = advice.suggestions(frame, 100).set_index("rule")
+    step = frame.rate[1] / frame.rate[0]
+    assert table.rate["smith_max"] == pytest.approx(0.1, rel=step - 1)
+    assert table.rate["smith_base"] == pytest.approx(table.rate["smith_max"] / 3)
+    assert table.ratio.min() == 1 and (table.rate / table.ratio).nunique() <= 2
+    # fastai's reading, step by step: the running mean of its Recorder, cut as lr_find does.
+    mean, smooth = 0.0, []
+    for n, loss in enumerate(frame.loss, 1):
+        mean = 0.98 * mean + 0.02 * loss
+        smooth.append(mean / (1 - 0.98**n))
+    rate, smooth = frame.rate.to_numpy()[10:-5], np.array(smooth)[10:-5]
+    assert table.rate["minimum"] == pytest.approx(rate[smooth.argmin()] / 10)
+    slopes = (smooth[1:] - smooth[:-1]) / (np.log(rate[1:]) - np.log(rate[:-1]))
+    assert table.rate["steep"] == pytest.approx(rate[slopes.argmin()])
+    # The smoothed loss falls from the first step to its minimum: half of the way down.
+    fall = int(smooth.argmin()) + 1
+    assert table.rate["valley"] == pytest.approx(rate[int(fall / 3) + int(fall / 6) - 1])
+
+
+def test_valley_is_fastais():
+    def published(losses):
+        n, lds, start, end = len(losses), [1] * len(losses), 0, 0
+        for i in range(1, n):
+            for j in range(i):
+                if losses[i] < losses[j] and lds[i] < lds[j] + 1:
+                    lds[i] = lds[j] + 1
+                if lds[end] < lds[i]:
+                    end = i
+                    start = end - lds[end]
+        third = (end - start) / 3
+        return start + int(third) + int(third / 2)
+
+    draws = np.random.default_rng(1)
+    for _ in range(20):
+        losses = draws.normal(size=25) - 0.1 * np.arange(25)
+        assert advice._valley(losses) == published(losses)
+    assert advice._valley(np.arange(9.0)) == published(np.arange(9.0)) == 0
+
+
+def test_suggestions_of_a_short_sweep_are_refused_or_not_a_number():
+    with pytest.raises(ValueError, match="frame = '12 finite losses of 100 steps': must have"):
+        advice.suggestions(valley()[:12], 100)
+    with pytest.raises(ValueError, match="0 finite losses"):
+        RangeTest().suggest()
+    table = advice.suggestions(valley()[40:70], 100).set_index("rule")
+    assert np.isnan(table.rate["slide"]) and table.rate.notna().sum() == 5
+
+
+def test_the_plot_has_a_log_axis_and_a_mark_for_each_rule():
+    test = RangeTest(steps=100)
+    frame = valley()
+    test._rows = [(n, *row) for n, row in enumerate(frame.itertuples(index=False))]
+    ax = test.plot()
+    assert ax.get_xscale() == "log" and ax.get_ylabel() == "loss"
+    marks = [line.get_xdata()[0] for line in ax.lines[2:]]
+    np.testing.assert_allclose(marks, test.suggest().rate)
+    test._rows = test._rows[:3]  # too short for advice, still drawn
+    assert len(test.plot(ax).lines) == len(ax.lines)
+
+
+# ------------------------------------------------------------------------------ strategies
+
+MIRRORED = """
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    import sys
+
+    sys.path.insert(0, sys.argv[1])
+    import test_callbacks as here
+    from anneal_utils.callbacks import HorizonCheck, RangeTest, RateRecorder
+
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+    def network(rate):
+        with strategy.scope():
+            return here.network(rate, jit_compile=False)
+
+    recorder, model = RateRecorder(), network(here.LINEAR)
+    given = here.trained(model, recorder, HorizonCheck(20))
+    here.assert_equal(given, here.trained(network(here.LINEAR)))
+    assert recorder.moved == [True] * 20
+    here.np.testing.assert_allclose(recorder.rates[:16], here.TABLE[:16], rtol=1e-6)
+    with strategy.scope():
+        model.compile(here.SGD(0.03, momentum=0.9), "mse", jit_compile=False)
+    test = RangeTest(1e-3, 1.0, steps=9, factor=50)
+    before = [v.numpy() for v in model.variables]
+    here.sweep(model, test)
+    here.assert_equal(before, [v.numpy() for v in model.variables][: len(before)])
+    assert test.message == "ended after 9 of 9 steps, at rate 1", test.message
+    assert model.optimizer.iterations.numpy() == 0
+    print("all the same")
+"""
+
+
+def test_two_replicas():
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(MIRRORED), str(pathlib.Path(__file__).parent)],
+        capture_output=True,
+        text=True,
+        cwd=pathlib.Path(callbacks.__file__).parents[2],
+    )
+    assert done.stdout.strip().endswith("all the same"), done.stderr[-3000:]

@@ -18,13 +18,14 @@ def gone(losses: list[float], factor: float) -> str:
     lowest = losses[place]
     spread = np.ptp(losses[: max(place + 1, _LEAST)])
     if lowest > 0.01 * spread:  # a ratio means something
-        left = last > factor * lowest
-        return f"the loss {last:.3g} is above {factor:g} times the lowest, {lowest:.3g}" * left
-    left = len(losses) > _LEAST and last - lowest > (factor - 1) * spread
-    return (
-        f"the loss {last:.3g} has risen from the lowest, {lowest:.3g}, by more than "
-        f"{factor - 1:g} times the spread before, {spread:.3g}" * left
-    )
+        if last > factor * lowest:
+            return f"the loss {last:.3g} is above {factor:g} times the lowest, {lowest:.3g}"
+    elif len(losses) > _LEAST and last - lowest > (factor - 1) * spread:
+        return (
+            f"the loss {last:.3g} has risen from the lowest, {lowest:.3g}, by more than "
+            f"{factor - 1:g} times the spread before, {spread:.3g}"
+        )
+    return ""
 
 
 def suggestions(frame: pd.DataFrame, steps: int) -> pd.DataFrame:
@@ -95,9 +96,9 @@ def plot(frame: pd.DataFrame, steps: int, ax=None):
         if np.isfinite(row.rate):
             label = f"{row.rule}: {row.rate:.2g}"
             ax.axvline(row.rate, color=colour, linestyle=dash, linewidth=1.4, label=label)
-    ax.set(xscale="log", xlabel="learning rate", ylabel="loss", title="Range test")
-    if len(table):
-        ax.set_title(f"Range test: the rules differ by a factor of {table.ratio.max():.2g}")
+    ax.set(xscale="log", xlabel="learning rate", ylabel="loss")
+    differ = f": the rules differ by a factor of {table.ratio.max():.2g}" if len(table) else ""
+    ax.set_title(f"Range test{differ}", loc="left")
     losses = frame.loss[np.isfinite(frame.loss)]
     if len(losses):  # the end of a sweep would press the rest flat
         low, high = losses.min(), np.quantile(losses, 0.9)

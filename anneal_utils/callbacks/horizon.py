@@ -68,13 +68,13 @@ class HorizonCheck(keras.callbacks.Callback):
                 f"must be given, since the optimizer's learning_rate ({what}) has no horizon",
             )
         retrace(self.model)
-        self._start, self._epoch, self._said = self._done(), None, False
+        self._epoch, self._said = None, False
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Only now it is known at which epoch ``fit`` begins."""
+        """Only now it is known at which epoch ``fit`` begins, and at which step if it resumes."""
         if self._epoch is not None:
             return
-        self._epoch, batches = epoch, self.params.get("steps")
+        self._epoch, self._start, batches = epoch, self._done(), self.params.get("steps")
         if self._start >= self._planned:
             self._say(
                 f"{self._of_the_schedule()}, and {self._start} are done before this fit begins: "

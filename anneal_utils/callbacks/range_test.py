@@ -36,7 +36,7 @@ class RangeTest(keras.callbacks.Callback):
     ``ValueError`` for what would make the curve mean something else: a schedule (compile with a
     number, test, and compile again with the schedule: a schedule that is only put into the
     optimizer does not reach the compiled step), ``steps_per_execution`` > 1, accumulated
-    gradients, several rates, a ``train_step`` that returns no ``"loss"``.
+    gradients, several rates, a model that is not built, a ``train_step`` without ``"loss"``.
 
     Source: L. N. Smith, *Cyclical learning rates for training neural networks*, arXiv:1506.01186.
 
@@ -55,14 +55,22 @@ class RangeTest(keras.callbacks.Callback):
             _checks.fail("stop", stop, f"must be > start = {start:g}")
         self.factor = _checks.number("factor", factor, low=1, open_low=True)
         self.table = np.geomspace(start, stop, _checks.count("steps", steps, low=2))
-        self.message = "not run yet"
         self._rows: list[tuple[int, float, float]] = []
-        self._saved = None
+        self._saved, self._reason = None, None
 
     @property
     def frame(self) -> pd.DataFrame:
         """What was measured: ``step`` (from 0), ``rate`` and ``loss`` of each batch."""
         return pd.DataFrame(self._rows, columns=["step", "rate", "loss"])
+
+    @property
+    def message(self) -> str:
+        """How the sweep ended, in one sentence: after how many steps, at which rate, and why."""
+        if self._reason is None:
+            return "not run yet"
+        done, steps = len(self._rows), len(self.table)
+        rate = f", at rate {self._rows[-1][1]:.3g}" if done else ""
+        return f"ended after {done} of {steps} steps{rate}{self._reason}"
 
     def suggest(self) -> pd.DataFrame:
         """Rates that the common rules read from the sweep; see ``advice.suggestions``."""
@@ -82,7 +90,8 @@ class RangeTest(keras.callbacks.Callback):
         self._check()
         self._optimizer = _optimizers.innermost(self.model)
         links = _optimizers.chain(self.model.optimizer)
-        links[0].build(self.model.trainable_variables)  # so that the slots exist before they move
+        if not links[0].built:  # so that the slots exist before they move
+            links[0].build(self.model.trainable_variables)
         held = [*self.model.variables, *(v for link in links for v in link.variables)]
         # What layers keep without telling Keras: the variables that TensorFlow finds in them.
         held += [
@@ -97,7 +106,7 @@ class RangeTest(keras.callbacks.Callback):
         self._random = random.getstate(), np.random.get_state()
         self._counter = _optimizers.counter(self._optimizer)
         self._before = _optimizers.count(self._counter)
-        self._rows, self._complete = [], False
+        self._rows, self._complete, self._reason = [], False, ": interrupted"
         self._guard()
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -113,20 +122,19 @@ class RangeTest(keras.callbacks.Callback):
         step, loss = len(self._rows), float(logs["loss"])
         self._rows.append((step, float(self.table[step]), loss))
         reason = advice.gone([row[2] for row in self._rows], self.factor)
-        if step + 1 == len(self.table):
-            self._end("")
-        elif reason:
-            self._end(f": {reason}")
+        if reason or step + 1 == len(self.table):
+            self._complete, self._reason = True, reason and f": {reason}"
+            self.model.stop_training = True
 
     def on_train_end(self, logs=None):
         """Put everything back."""
         moved = _optimizers.count(self._counter) != self._before
         self.restore()
         if not self._complete:
-            self.message += ": fit ended before the sweep; give it more epochs"
-            warnings.warn(f"RangeTest {self.message}", stacklevel=2)
+            self._reason = ": fit ended before the sweep; give it more epochs"
         elif not moved:
-            self.message += "; model.optimizer has updated nothing, so the losses tell nothing"
+            self._reason += "; model.optimizer has updated nothing, so the losses tell nothing"
+        if not (self._complete and moved):
             warnings.warn(f"RangeTest {self.message}", stacklevel=2)
 
     def restore(self):
@@ -140,10 +148,15 @@ class RangeTest(keras.callbacks.Callback):
         self._saved = None
         if hasattr(self.model.train_function, "guarded"):
             self.model.train_function = self.model.train_function.guarded
-        if not self._complete:
-            self.message = self._ended()
 
     def _check(self):
+        if not self.model.built:
+            _checks.fail(
+                "model",
+                self.model.name,
+                "must be built for a range test, which puts its weights back: give it a "
+                "keras.Input, or call it on a batch",
+            )
         optimizer = _optimizers.innermost(self.model)
         source = _optimizers.source(optimizer)
         if not isinstance(source, keras.Variable):
@@ -178,22 +191,10 @@ class RangeTest(keras.callbacks.Callback):
                 raise
             except BaseException:
                 self.restore()
-                self.message += ", by an error"
                 raise
 
         guarded.guarded = step
         self.model.train_function = guarded
-
-    def _end(self, reason: str):
-        self._complete = True
-        self.message = self._ended() + reason
-        self.model.stop_training = True
-
-    def _ended(self) -> str:
-        if not self._rows:
-            return f"ended before the first of {len(self.table)} steps"
-        done, rate = len(self._rows), self._rows[-1][1]
-        return f"ended after {done} of {len(self.table)} steps, at rate {rate:.3g}"
 
 
 def _global_seeds():
