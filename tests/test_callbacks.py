@@ -488,6 +488,20 @@ def test_a_schedule_put_in_without_a_new_compile_is_the_one_that_is_checked():
     np.testing.assert_allclose(watch.moved, 1 - np.arange(8, 24) / 24, rtol=1e-6)
 
 
+def test_checks_trace_no_more_than_they_must():
+    model, kept = compiled(SGD(LINEAR)), []
+    for check in (HorizonCheck(40), HorizonCheck(40), HorizonCheck(40)):
+        said(model, check)
+        kept.append(model.train_function)
+    assert kept[0] is kept[1] is kept[2]
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, RateRecorder(), Breaks())
+    model.optimizer.learning_rate, watch = K.PiecewiseConstantDecay([99], [0.5, 0.0]), Watch()
+    model.weight.assign(0.0)
+    said(model, HorizonCheck(40), watch)
+    assert watch.moved == [0.5] * 8
+
+
 @pytest.mark.parametrize(
     "rate, name",
     [(0.1, "a number"), (K.ExponentialDecay(0.1, 5, 0.9), "ExponentialDecay")],

@@ -38,8 +38,8 @@ class HorizonCheck(keras.callbacks.Callback):
     ``steps`` is the planned number of batches; None asks the schedule (``schedules.planned``).
     ``ValueError`` for a schedule without a horizon, and for a rate that is a number (a
     ``LearningRateScheduler`` may change it, on a plan that is its own), unless ``steps`` is given.
-    As with ``RateRecorder``, the step is traced anew in each ``fit``, so that the schedule that
-    is read here is the one that acts.
+    The step is traced anew after ``optimizer.learning_rate = schedule`` (see ``RateRecorder``),
+    so that the schedule that is read here is the one that acts.
 
     >>> check = HorizonCheck()
     >>> history = model.fit(x, y, epochs=4, callbacks=[check])  # doctest: +SKIP
@@ -67,7 +67,7 @@ class HorizonCheck(keras.callbacks.Callback):
                 None,
                 f"must be given, since the optimizer's learning_rate ({what}) has no horizon",
             )
-        retrace(self.model)
+        retrace(self.model, self.params)
         self._epoch, self._said = None, False
 
     def on_epoch_begin(self, epoch, logs=None):

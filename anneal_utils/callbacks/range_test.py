@@ -5,6 +5,7 @@ import warnings
 
 from anneal_utils import _checks
 from anneal_utils.callbacks import _optimizers, advice
+from anneal_utils.callbacks.recorder import retrace
 
 import keras
 import numpy as np
@@ -180,8 +181,8 @@ class RangeTest(keras.callbacks.Callback):
             )
 
     def _guard(self):
-        """Put all back if the step fails. Traced anew, for the optimizer that is there now."""
-        self.model.make_train_function(force=True)
+        """Put all back if the step fails: the step of the optimizer that is there now."""
+        retrace(self.model, self.params)
         step = self.model.train_function
 
         def guarded(iterator):

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import operator
 import warnings
 
 from anneal_utils import _checks
@@ -34,7 +35,8 @@ class RateRecorder(keras.callbacks.Callback):
     callbacks does not matter for it. For that the step is traced anew in each ``fit``: a schedule
     set by ``optimizer.learning_rate = schedule``, or another ``model.optimizer``, acts from the
     next ``fit`` on. Without the recorder Keras goes on with the step that it has traced, at the
-    old rate, until ``model.compile`` is called again. Weights are the same bits with and without
+    old rate, until ``model.compile`` is called again. (In a loop of fits of a batch or two,
+    TensorFlow warns that it traces often.) Weights are the same bits with and without
     it (under XLA within rounding), and nothing of it is saved with the model.
 
     ``learning_rate`` is added to the logs of every batch and epoch (that of the last batch), for
@@ -160,10 +162,18 @@ def _observe(model, step, fit) -> None:
     model.train_function.observed = (fit, step)
 
 
-def retrace(model) -> None:
-    """Have the step traced anew, so that the optimizer and schedule of now act in it."""
-    if not hasattr(model.train_function, "observed"):  # that one is new already
+def retrace(model, fit) -> None:
+    """Have the step traced anew, unless the optimizer and schedule of now are known to act in it.
+
+    ``fit`` are the callbacks' ``params``: what a recorder of this fit observes is new already.
+    """
+    acting = (model.optimizer, _optimizers.source(_optimizers.chain(model.optimizer)[-1]))
+    observed, _ = getattr(model.train_function, "observed", (None, None))
+    traced = getattr(model.train_function, "acting", ())
+    same = len(traced) == 2 and all(map(operator.is_, traced, acting))
+    if not same and (observed is None or observed is not fit):
         model.make_train_function(force=True)
+        model.train_function.acting = acting
 
 
 class _Probe:
