@@ -629,7 +629,12 @@ def test_after_an_error_elsewhere_restore_or_the_next_sweep_puts_it_back():
         model.fit(X, Y, batch_size=4, verbose=0, callbacks=[test, Breaks()])
     model.optimizer.learning_rate = 0.01
     sweep(model, keras.callbacks.Callback(), epochs=1)
+    model.layers[0].count.assign(10**6 - 6)
+    with pytest.raises(tf.errors.InvalidArgumentError):  # an error of later training
+        sweep(model, keras.callbacks.Callback(), epochs=1)
+    model.layers[0].count.assign(0)
     kept = state(model)
+    assert int(model.optimizer.iterations) > 20
     sweep(model, test)
     assert_equal(kept, state(model))
 

@@ -21,7 +21,7 @@ class RangeTest(keras.callbacks.Callback):
     and so are the seeds of layers, of Keras, NumPy and Python (what ``fit`` draws from
     TensorFlow's own global seed, to shuffle, is not). An error or Ctrl-C in the middle of a step
     puts all back too; after one elsewhere ``restore()`` does, or the next use of the same object,
-    unless the model was trained since.
+    unless the model was trained or compiled since.
 
     ``test.frame`` holds ``step, rate, loss`` (the loss of each batch, before its update) of what
     was measured, also after an error, and ``test.message`` says in one sentence how the sweep
@@ -83,11 +83,7 @@ class RangeTest(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Remember everything that training will change."""
-        if self._saved is not None:
-            # Interrupted. If the step count has moved on, the user has trained: that is kept.
-            done = _optimizers.count(self._counter) - self._before
-            if 0 <= done <= len(self._rows) + 1:
-                self.restore()
+        self._undo()
         self._check()
         self._optimizer = _optimizers.innermost(self.model)
         links = _optimizers.chain(self.model.optimizer)
@@ -150,6 +146,13 @@ class RangeTest(keras.callbacks.Callback):
         if hasattr(self.model.train_function, "guarded"):
             self.model.train_function = self.model.train_function.guarded
 
+    def _undo(self):
+        """Restore after an interruption, unless the user has trained or compiled since."""
+        if self._saved is not None and _optimizers.innermost(self.model) is self._optimizer:
+            done = _optimizers.count(self._counter) - self._before
+            if 0 <= done <= len(self._rows) + 1:
+                self.restore()
+
     def _check(self):
         if not self.model.built:
             _checks.fail(
@@ -191,7 +194,7 @@ class RangeTest(keras.callbacks.Callback):
             except (StopIteration, tf.errors.OutOfRangeError):  # the end of an epoch
                 raise
             except BaseException:
-                self.restore()
+                self._undo()
                 raise
 
         guarded.guarded = step
