@@ -1,4 +1,4 @@
-"""The many-run trainer, its plain-Keras twin, and two callbacks for ``model.fit``.
+"""The many-run trainer, its plain-Keras twin, and three callbacks for ``model.fit``.
 
 A fair comparison of schedules needs thousands of small trainings; a loop of ``model.fit`` pays
 Python for every batch. Here one whole training is one compiled program around Keras's own
@@ -10,7 +10,7 @@ A run's seed alone decides initial weights, batch order and dropout masks, so ru
 are paired, and a run gives the same bits alone, among thousands, or on another thread.
 """
 
-from anneal_utils.callbacks import RangeTest, RateRecorder
+from anneal_utils.callbacks import HorizonCheck, RangeTest, RateRecorder
 from anneal_utils.training.frames import COLUMNS
 from anneal_utils.training.runs import Plateau, Run, batches, grid, rates, schedule_of, steps_of
 from anneal_utils.training.trainer import cores, identities, train
@@ -18,6 +18,7 @@ from anneal_utils.training.twin import fit_one
 
 __all__ = [
     "COLUMNS",
+    "HorizonCheck",
     "Plateau",
     "RangeTest",
     "RateRecorder",

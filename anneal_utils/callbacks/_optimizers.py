@@ -1,0 +1,52 @@
+"""What the callbacks need to know of an optimizer: which one has the rate, and whether it has."""
+
+from anneal_utils import _checks
+
+import keras
+
+Schedule = keras.optimizers.schedules.LearningRateSchedule
+
+
+def chain(optimizer) -> list:
+    """The optimizer and what it wraps, outermost first.
+
+    Mixed precision, and wrappers of this package, hold another one as ``inner_optimizer``.
+    """
+    links = [optimizer]
+    while (inner := getattr(links[-1], "inner_optimizer", None)) is not None:
+        links.append(inner)
+    return links
+
+
+def innermost(model):
+    """The optimizer whose rate and step count training follows; ``ValueError`` if it has not one.
+
+    ``MultiOptimizer`` has one rate for every part of the model, and a model may have none.
+    """
+    optimizer = chain(model.optimizer)[-1]
+    if not isinstance(optimizer, keras.optimizers.Optimizer) or hasattr(optimizer, "optimizers"):
+        _checks.fail(
+            "model.optimizer",
+            type(optimizer).__name__,
+            "must be a Keras optimizer with one rate (not none, and not one for each layer)",
+        )
+    return optimizer
+
+
+def counter(optimizer):
+    """The variable that the schedule reads.
+
+    The public ``iterations`` counts updates; under gradient accumulation the rate follows this
+    private one, which counts batches.
+    """
+    return optimizer._iterations
+
+
+def source(optimizer):
+    """A schedule, a variable with a number, or a function; ``learning_rate`` is its value only."""
+    return optimizer._learning_rate
+
+
+def count(variable) -> int:
+    """The value of a counter, also where a strategy keeps a copy on each device."""
+    return int(variable.numpy())

@@ -1,0 +1,136 @@
+"""Whether training is as long as its schedule was planned for."""
+
+import warnings
+
+from anneal_utils import _checks
+from anneal_utils.callbacks import _optimizers
+from anneal_utils.callbacks.recorder import retrace
+
+import keras
+from keras.optimizers import schedules as keras_schedules
+
+SHORT = 0.9  # of the horizon: what overflow of half precision or a last batch takes is no news
+
+
+# stand-in for schedules.planned
+def planned(schedule) -> int | None:
+    """The number of steps that a schedule was planned for; None where it has no horizon."""
+    if isinstance(schedule, keras_schedules.CosineDecay):
+        return int(schedule.decay_steps) + int(schedule.warmup_steps)
+    if isinstance(schedule, keras_schedules.PolynomialDecay) and not schedule.cycle:
+        return int(schedule.decay_steps)
+    steps = getattr(schedule, "steps", None)
+    inner = getattr(schedule, "schedule", None)  # a warmup: its steps come before the inner ones
+    if inner is not None:
+        rest = planned(inner)
+        return None if rest is None or steps is None else steps + rest
+    return steps if isinstance(steps, int) else None
+
+
+class HorizonCheck(keras.callbacks.Callback):
+    """Says once in each ``fit`` when training and the optimizer's schedule differ in length.
+
+    A ``UserWarning``, at the beginning where ``fit`` knows its steps (else after the first epoch,
+    or on the way, when the horizon is passed), if training goes on past the last planned step or
+    ends before 90 % of them; at the end, if something like ``EarlyStopping`` has ended it there.
+    A schedule counts on in a second ``fit``: one that is done is said at once.
+
+    ``steps`` is the planned number of batches; None asks the schedule (``schedules.planned``).
+    ``ValueError`` for a schedule without a horizon, and for a rate that is a number (a
+    ``LearningRateScheduler`` may change it, on a plan that is its own), unless ``steps`` is given.
+    The step is traced anew after ``optimizer.learning_rate = schedule`` (see ``RateRecorder``),
+    so that the schedule that is read here is the one that acts.
+
+    >>> check = HorizonCheck()
+    >>> history = model.fit(x, y, epochs=4, callbacks=[check])  # doctest: +SKIP
+    UserWarning: HorizonCheck: the schedule was planned for 100 steps, where its rate is 0; this
+    fit goes on to step 400: plan for 400, or compile with a new schedule.
+    """
+
+    def __init__(self, steps: int | None = None):
+        """The number of batches that were planned, or None."""
+        super().__init__()
+        self.steps = None if steps is None else _checks.count("steps", steps)
+
+    def on_train_begin(self, logs=None):
+        """Find the horizon."""
+        self._optimizer = _optimizers.innermost(self.model)
+        self._schedule = _optimizers.source(self._optimizer)
+        self._counter = _optimizers.counter(self._optimizer)
+        if not isinstance(self._schedule, _optimizers.Schedule):
+            self._schedule = None
+        self._planned = self.steps if self.steps is not None else planned(self._schedule)
+        if self._planned is None:
+            what = type(self._schedule).__name__ if self._schedule else "a number"
+            _checks.fail(
+                "steps",
+                None,
+                f"must be given, since the optimizer's learning_rate ({what}) has no horizon",
+            )
+        retrace(self.model, self.params)
+        self._epoch, self._said = None, False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Only now it is known at which epoch ``fit`` begins, and at which step if it resumes."""
+        if self._epoch is not None:
+            return
+        self._epoch, self._start, batches = epoch, self._done(), self.params.get("steps")
+        if self._start >= self._planned:
+            self._say(
+                f"{self._of_the_schedule()}, and {self._start} are done before this fit begins: "
+                "it trains at what is left; compile with a new schedule."
+            )
+        elif batches:
+            self._compare(batches)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Watch the horizon while the length of an epoch is not known."""
+        if not self._said and not self.params.get("steps") and self._done() >= self._planned:
+            self._say(
+                f"{self._of_the_schedule()}; this fit goes on past that: plan for more, or "
+                "compile with a new schedule."
+            )
+
+    def on_epoch_end(self, epoch, logs=None):
+        """After the first epoch its length is known."""
+        if epoch == self._epoch and not self.params.get("steps"):
+            self._compare(self._done() - self._start)
+
+    def on_train_end(self, logs=None):
+        """Say what has ended early."""
+        if self._done() < SHORT * self._planned:
+            self._say(
+                f"{self._of_the_schedule()}; this fit has ended at step {self._done()}, at "
+                f"{self._rate(self._done())}: plan for what you train, or train on."
+            )
+
+    def _compare(self, batches: int):
+        end = self._start + batches * (self.params["epochs"] - self._epoch)
+        if end > self._planned:
+            self._say(
+                f"{self._of_the_schedule()}; this fit goes on to step {end}: plan for {end}, or "
+                "compile with a new schedule."
+            )
+        elif end < SHORT * self._planned:
+            self._say(
+                f"{self._of_the_schedule()}; this fit ends at step {end}, at "
+                f"{self._rate(end)}: plan for {end}, or train on."
+            )
+
+    def _say(self, sentence: str):
+        if not self._said:
+            self._said = True
+            warnings.warn(f"HorizonCheck: {sentence}", stacklevel=2)
+
+    def _of_the_schedule(self) -> str:
+        if self._schedule is None:
+            return f"the rates were planned for {self._planned} steps"
+        rate = self._rate(self._planned)
+        return f"the schedule was planned for {self._planned} steps, where its rate is {rate}"
+
+    def _rate(self, step: int) -> str:
+        rate = self._schedule(step) if self._schedule else self._optimizer.learning_rate
+        return f"{float(rate):.4g}"
+
+    def _done(self) -> int:
+        return _optimizers.count(self._counter)
