@@ -7,6 +7,7 @@ import textwrap
 
 from anneal_utils import problems, training
 from anneal_utils.optimizers import AveragedAdamW, EvaluateAverage, ScheduledMomentumSGD
+from anneal_utils.training import _keras
 from anneal_utils.wrappers import LayerRates, Scheduled, layer_decay, unwrap
 
 import keras
@@ -592,6 +593,15 @@ def test_the_many_run_trainer_is_fit_bit_for_bit(name):
     assert frame.val_loss.nunique() == 6
     quick = training.train(problem, runs, mode="xla")
     np.testing.assert_allclose(quick.val_loss, frame.val_loss, rtol=1e-3)
+
+
+def test_the_trainer_knows_the_innermost_optimizer():
+    optimizer = both()
+    _keras.work_alone(optimizer)
+    assert unwrap(optimizer)._all_reduce_sum_gradients is list
+    assert _keras.holds_under_xla(network(), optimizer)
+    wrapped = LayerRates(LayerRates(optimizers.Adafactor(0.1), {"first": 1}), {"last": 1})
+    assert not _keras.holds_under_xla(network(), wrapped)
 
 
 # --------------------------------------------------------------------------- what is refused
