@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from anneal_utils import _checks, identity
+from anneal_utils._wrapper import unwrap
 from anneal_utils.problems import MatmulConv2D, Problem
 from anneal_utils.training.runs import Run, float_kind, optimizer_maker
 
@@ -130,8 +131,7 @@ def work_alone(optimizer) -> None:
     TensorFlow registers a gradient for it at every trace, which keeps the traced graph, and the
     variables and data that it captured, until the process ends.
     """
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    inner._all_reduce_sum_gradients = list
+    unwrap(optimizer)._all_reduce_sum_gradients = list
 
 
 def compile_model(problem: Problem, model: keras.Model, optimizer) -> None:
@@ -234,7 +234,7 @@ def holds_under_xla(model: keras.Model, optimizer) -> bool:
     convolves = any(isinstance(x, slow) and not isinstance(x, MatmulConv2D) for x in layers)
     # Half precision: XLA rounds at other places, which 8 or 11 bits do not forgive.
     halves = any("16" in str(layer.compute_dtype) for layer in layers)
-    return not (convolves or halves or isinstance(optimizer, keras.optimizers.Adafactor))
+    return not (convolves or halves or isinstance(unwrap(optimizer), keras.optimizers.Adafactor))
 
 
 def refuse_foreign_state(concrete, opaque: list[str]) -> None:
