@@ -2,29 +2,13 @@
 
 import warnings
 
-from anneal_utils import _checks
+from anneal_utils import _checks, schedules
 from anneal_utils.callbacks import _optimizers
 from anneal_utils.callbacks.recorder import retrace
 
 import keras
-from keras.optimizers import schedules as keras_schedules
 
 SHORT = 0.9  # of the horizon: what overflow of half precision or a last batch takes is no news
-
-
-# stand-in for schedules.planned
-def planned(schedule) -> int | None:
-    """The number of steps that a schedule was planned for; None where it has no horizon."""
-    if isinstance(schedule, keras_schedules.CosineDecay):
-        return int(schedule.decay_steps) + int(schedule.warmup_steps)
-    if isinstance(schedule, keras_schedules.PolynomialDecay) and not schedule.cycle:
-        return int(schedule.decay_steps)
-    steps = getattr(schedule, "steps", None)
-    inner = getattr(schedule, "schedule", None)  # a warmup: its steps come before the inner ones
-    if inner is not None:
-        rest = planned(inner)
-        return None if rest is None or steps is None else steps + rest
-    return steps if isinstance(steps, int) else None
 
 
 class HorizonCheck(keras.callbacks.Callback):
@@ -59,7 +43,7 @@ class HorizonCheck(keras.callbacks.Callback):
         self._counter = _optimizers.counter(self._optimizer)
         if not isinstance(self._schedule, _optimizers.Schedule):
             self._schedule = None
-        self._planned = self.steps if self.steps is not None else planned(self._schedule)
+        self._planned = self.steps if self.steps is not None else schedules.planned(self._schedule)
         if self._planned is None:
             what = type(self._schedule).__name__ if self._schedule else "a number"
             _checks.fail(

@@ -1,0 +1,72 @@
+"""The plateau callback with a warmup: the rise, then Keras's own rule and nothing else."""
+
+from anneal_utils.callbacks import RateRecorder, WarmupPlateau
+
+import keras
+import numpy as np
+import pytest
+
+
+def model_of(optimizer, **settings):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input([3]), keras.layers.Dense(1)])
+    model.compile(optimizer, "mse", jit_compile=False, **settings)
+    return model
+
+
+X = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
+Y = np.zeros((40, 1), "float32")
+STUCK = dict(monitor="loss", factor=0.5, patience=2, min_delta=1e9)  # no epoch is ever better
+
+
+def applied(model, callback, epochs, **fit):
+    recorder = RateRecorder()
+    history = model.fit(
+        X, Y, batch_size=8, epochs=epochs, verbose=0, callbacks=[callback, recorder], **fit
+    )
+    return np.array(recorder.rates), history.history["learning_rate"]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "accumulating", "adam"])
+def test_the_rate_rises_to_the_peak_and_then_follows_the_rule_of_keras(optimizer):
+    made = {
+        "sgd": keras.optimizers.SGD(0.4),
+        "adam": keras.optimizers.Adam(0.4),
+        "accumulating": keras.optimizers.SGD(0.4, gradient_accumulation_steps=2),
+    }[optimizer]
+    rates, history = applied(model_of(made), WarmupPlateau(7, **STUCK), 8)
+    rise = 0.4 * np.arange(1, 8) / 8
+    np.testing.assert_allclose(rates[:7], rise, rtol=1e-6)
+    # Two epochs have batches of the warmup. After them Keras's rule, which takes the first epoch
+    # for the best one so far and then waits two.
+    alone = keras.callbacks.ReduceLROnPlateau(**STUCK)
+    rest, _ = applied(model_of(keras.optimizers.SGD(0.4)), alone, 6)
+    np.testing.assert_allclose(rates[10:], rest, rtol=1e-6)
+    np.testing.assert_allclose(rates[7:10], 0.4, rtol=1e-6)
+    assert len(set(rest)) > 2 and len(history) == 8
+
+
+def test_a_resumed_run_goes_on_with_its_warmup(tmp_path):
+    whole, _ = applied(model_of(keras.optimizers.SGD(0.4)), WarmupPlateau(7, **STUCK), 2)
+    model = model_of(keras.optimizers.SGD(0.4))
+    first, _ = applied(model, WarmupPlateau(7, **STUCK), 1)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=r"^peak = None: must be given .* step 5 of the warmup"):
+        applied(again, WarmupPlateau(7, **STUCK), 1)
+    second, _ = applied(again, WarmupPlateau(7, peak=0.4, **STUCK), 1)
+    np.testing.assert_array_equal([*first, *second], whole)
+
+
+def test_bad_input_is_named():
+    for bad in (0, -1, 2.5, "7"):
+        with pytest.raises(ValueError, match=r"^warmup = "):
+            WarmupPlateau(bad)
+    with pytest.raises(ValueError, match=r"^peak = 0"):
+        WarmupPlateau(7, peak=0)
+    scheduled = model_of(keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 9)))
+    with pytest.raises(ValueError, match=r"^optimizer.learning_rate = 'CosineDecay': must"):
+        scheduled.fit(X, Y, verbose=0, callbacks=[WarmupPlateau(7)])
+    several = model_of("sgd", steps_per_execution=2)
+    with pytest.raises(ValueError, match=r"^steps_per_execution = 2: must be 1"):
+        several.fit(X, Y, verbose=0, callbacks=[WarmupPlateau(7)])
