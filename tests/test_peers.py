@@ -16,7 +16,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 from anneal_utils import schedules
 from tests.test_schedules import OBJECTS
-from tools import equivalents
+from tools import pages
 
 import keras
 import numpy as np
@@ -109,8 +109,8 @@ def test_equivalents_are_asked_by_name():
 
 
 def test_the_page_is_written_from_the_table_and_its_snippet_runs(capsys):
-    text = equivalents.PAGE.read_text(encoding="utf-8")
-    assert text == equivalents.page(equivalents.versions()), "python -m tools.equivalents"
+    text = pages.EQUIVALENTS.read_text(encoding="utf-8")
+    assert text == pages.equivalents(), "write it anew: python -m tools.pages"
     (snippet,) = re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
     exec(snippet, {})
     assert function_of(capsys.readouterr().out)(50) == pytest.approx(0.05)

@@ -1,12 +1,24 @@
-"""Write book/equivalents.md from the package's own table: ``python -m tools.equivalents``."""
+"""Write what the pages of book/ take from the code: ``python -m tools.pages``.
 
+``equivalents.md`` is made of the package's own table. In ``around_fit.md`` every Python block is run,
+in order, and what it prints stands below it.
+"""
+
+import contextlib
+import io
 import itertools
 import json
+import os
+import re
+import tempfile
 from pathlib import Path
 
 from anneal_utils import schedules
 
-PAGE = Path(__file__).resolve().parent.parent / "book" / "equivalents.md"
+ROOT = Path(__file__).resolve().parent.parent
+EQUIVALENTS = ROOT / "book" / "equivalents.md"
+AROUND_FIT = ROOT / "book" / "around_fit.md"
+BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n.*?^```\n)?", re.DOTALL | re.MULTILINE)
 INTRODUCTION = """\
 # The same rates elsewhere
 
@@ -38,9 +50,9 @@ print(schedules.code(schedules.build("cosine", peak=0.1, steps=100)))
 """
 
 
-def page(versions: str) -> str:
+def equivalents() -> str:
     """The page as Markdown."""
-    parts = [INTRODUCTION.replace("{versions}", versions)]
+    parts = [INTRODUCTION.replace("{versions}", versions())]
     for name, rows in itertools.groupby(schedules.equivalents(), lambda row: row["schedule"]):
         lines = [f"## {name}", ""]
         if name in schedules.names():
@@ -56,10 +68,27 @@ def page(versions: str) -> str:
 
 def versions() -> str:
     """The versions that were asked, from the record of what they answered."""
-    records = PAGE.parent.parent / "tests" / "peers.json"
-    found = {r["library"]: r["version"] for r in json.loads(records.read_text(encoding="utf-8"))}
+    records = json.loads((ROOT / "tests" / "peers.json").read_text(encoding="utf-8"))
+    found = {record["library"]: record["version"] for record in records}
     return ", ".join(f"{name} {version}" for name, version in sorted(found.items()))
 
 
+def executed(text: str) -> str:
+    """The page ``text`` with what each Python block prints below it, in one process, in order."""
+    space: dict = {}
+
+    def run(block: re.Match) -> str:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(block[1], "page", "exec"), space)
+        shown = printed.getvalue()
+        return f"```python\n{block[1]}```\n" + (f"\n```text\n{shown}```\n" if shown else "")
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        return BLOCK.sub(run, text)
+
+
 if __name__ == "__main__":
-    PAGE.write_text(page(versions()), encoding="utf-8")
+    os.environ["ANNEAL_HEADLESS"] = "1"
+    EQUIVALENTS.write_text(equivalents(), encoding="utf-8")
+    AROUND_FIT.write_text(executed(AROUND_FIT.read_text(encoding="utf-8")), encoding="utf-8")
