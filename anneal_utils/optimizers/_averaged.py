@@ -168,7 +168,7 @@ class AveragedAdamW(Settings, keras.optimizers.Optimizer):
             self._copy_weights()
             self._weights.assign(0.0)
             self._largest.assign(0.0)
-        elif place == "average" and int(self.iterations) > 0:
+        elif place == "average" and ops.convert_to_numpy(self.iterations) > 0:
             self.to_gradient_point()
 
     def get_config(self):

@@ -8,6 +8,8 @@ import keras
 import tensorflow as tf
 
 _HALVES = ("float16", "bfloat16")
+_CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
+_OF_ONE_REPLICA = (*_CLIPPING, "gradient_accumulation_steps", "ema_overwrite_frequency")
 
 
 def fraction(argument: str, value) -> float:
@@ -51,10 +53,7 @@ class Settings:
         """Create what the optimizer keeps of each of the ``variables``."""
         if self.built:
             return
-        strategy = tf.distribute.get_strategy()
-        if self.alone and (replicas := strategy.num_replicas_in_sync) > 1:
-            name = f"{type(strategy).__name__}, {replicas} replicas"
-            _checks.fail("tf.distribute strategy", name, f"must have one replica: {self.alone}")
+        self._check_replicas(tf.distribute.get_strategy())
         for variable in variables:
             kind = keras.backend.standardize_dtype(variable.dtype)
             if kind in _HALVES and not self.halves:
@@ -64,6 +63,20 @@ class Settings:
                 )
                 _checks.fail("variable.dtype", kind, allowed)
         super().build(variables)
+
+    def _check_replicas(self, strategy):
+        if (replicas := strategy.num_replicas_in_sync) == 1:
+            return
+        if self.alone:
+            name = f"{type(strategy).__name__}, {replicas} replicas"
+            _checks.fail("tf.distribute strategy", name, f"must have one replica: {self.alone}")
+        for argument in _OF_ONE_REPLICA:
+            if value := getattr(self, argument):
+                allowed = (
+                    f"must be None with {replicas} replicas: Keras clips the part of each replica "
+                    "alone, and cannot accumulate or overwrite there"
+                )
+                _checks.fail(argument, value, allowed)
 
     def apply(self, grads, trainable_variables=None):
         """Update every variable (see ``keras.optimizers.Optimizer.apply``).
