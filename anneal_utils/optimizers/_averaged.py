@@ -187,7 +187,9 @@ class EvaluateAverage(keras.callbacks.Callback):
     In ``evaluate`` and ``predict`` it puts back what was there before.
 
     The order of the callbacks does not matter, with one exception: without validation data, and
-    with a data set that does not know its number of batches, this one comes first. What is saved
+    with a data set that does not know its number of batches, this one comes first. (Keras counts a
+    step too many in each epoch of such a data set, for every optimizer, and here the average gives
+    it a weight: ``tf.data.experimental.assert_cardinality`` prevents that.) What is saved
     in the middle of an epoch (``save_freq=100``) is the gradient point, and so is what an
     exception in the middle leaves: ``model.optimizer.to_average()`` then gives the answer.
 
