@@ -264,11 +264,11 @@ def test_saves_loads_and_goes_on(name, tmp_path):
         (lambda: PolyakSGD(0.1, c=0), "c"),
         (lambda: PolyakSGD(0.1, momentum=0.9), "momentum"),
         (lambda: HypergradientSGD(0.1, beta=float("nan")), "beta"),
-        (lambda: HypergradientSGD(0.1, nesterov=True), "momentum"),
+        (lambda: HypergradientSGD(0.1, nesterov=True), "nesterov"),
         (lambda: AveragedAdamW(0.1, beta_1=2), "beta_1"),
         (lambda: AveragedAdamW(0.1, beta_2=1), "beta_2"),
         (lambda: AveragedAdamW(0.1, warmup_steps=-1), "warmup_steps"),
-        (lambda: AveragedAdamW(0.1, weight_decay=0.1), "weight_decay"),
+        (lambda: AveragedAdamW(0.1, weight_decay=-0.1), "weight_decay"),
     ],
 )
 def test_bad_arguments_are_named(make, argument):
