@@ -6,9 +6,16 @@ import sys
 import textwrap
 
 from anneal_utils import problems, training
-from anneal_utils.optimizers import AveragedAdamW, EvaluateAverage, ScheduledMomentumSGD
+from anneal_utils.optimizers import (
+    AveragedAdamW,
+    EvaluateAverage,
+    LayerRates,
+    Scheduled,
+    ScheduledMomentumSGD,
+    layer_decay,
+    unwrap,
+)
 from anneal_utils.training import _keras
-from anneal_utils.wrappers import LayerRates, Scheduled, layer_decay, unwrap
 
 import keras
 import numpy as np
@@ -441,7 +448,7 @@ def test_a_custom_loop_builds_by_itself():
 
 MIRRORED = """
     import anneal_utils, keras, numpy as np, tensorflow as tf
-    from anneal_utils.wrappers import LayerRates, Scheduled
+    from anneal_utils.optimizers import LayerRates, Scheduled
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)

@@ -16,6 +16,8 @@ from anneal_utils.optimizers._adam import SWATS, AdaBound
 from anneal_utils.optimizers._averaged import AveragedAdamW, EvaluateAverage
 from anneal_utils.optimizers._losses import HypergradientSGD, PolyakSGD
 from anneal_utils.optimizers._momentum import ScheduledMomentumSGD
+from anneal_utils.optimizers._wrapper import unwrap
+from anneal_utils.optimizers.wrappers import LayerRates, Scheduled, layer_decay
 
 __all__ = [
     "SWATS",
@@ -23,6 +25,10 @@ __all__ = [
     "AveragedAdamW",
     "EvaluateAverage",
     "HypergradientSGD",
+    "LayerRates",
     "PolyakSGD",
+    "Scheduled",
     "ScheduledMomentumSGD",
+    "layer_decay",
+    "unwrap",
 ]

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from anneal_utils import _checks
 from anneal_utils.optimizers._settings import Settings, fraction, with_arguments
+from anneal_utils.optimizers._wrapper import unwrap
 
 import keras
 import numpy as np
@@ -209,9 +210,7 @@ class EvaluateAverage(keras.callbacks.Callback):
         self._kept = None  # the weights before an evaluation outside of fit
 
     def _optimizer(self):
-        optimizer = self.model.optimizer
-        while hasattr(optimizer, "inner_optimizer"):
-            optimizer = optimizer.inner_optimizer
+        optimizer = unwrap(self.model.optimizer)
         if not isinstance(optimizer, AveragedAdamW) or not callable(optimizer.to_average):
             name = type(optimizer).__name__
             _checks.fail("model.optimizer", name, "must be AveragedAdamW, or wrap one")

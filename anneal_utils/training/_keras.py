@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from anneal_utils import _checks, identity
-from anneal_utils._wrapper import unwrap
+from anneal_utils.optimizers._wrapper import unwrap
 from anneal_utils.problems import MatmulConv2D, Problem
 from anneal_utils.training.runs import Run, float_kind, optimizer_maker
 

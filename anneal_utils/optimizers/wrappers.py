@@ -13,7 +13,7 @@ import operator
 from collections.abc import Iterable
 
 from anneal_utils import _checks
-from anneal_utils._wrapper import Wrapper, unwrap
+from anneal_utils.optimizers._wrapper import Wrapper, unwrap
 
 import keras
 import tensorflow as tf
