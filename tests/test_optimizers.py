@@ -269,6 +269,11 @@ def test_saves_loads_and_goes_on(name, tmp_path):
         (lambda: AveragedAdamW(0.1, beta_2=1), "beta_2"),
         (lambda: AveragedAdamW(0.1, warmup_steps=-1), "warmup_steps"),
         (lambda: AveragedAdamW(0.1, weight_decay=-0.1), "weight_decay"),
+        (lambda: AdaBound(0.1, beta_2=1.0), "beta_2"),
+        (lambda: SWATS(0.1, beta_1=-0.1), "beta_1"),
+        (lambda: SWATS(0.1, epsilon=-1.0), "epsilon"),
+        (lambda: PolyakSGD(0.1, clipnorm=np.float32(1)), "clipnorm"),
+        (lambda: AveragedAdamW(0.1, weight_decay="much"), "weight_decay"),
     ],
 )
 def test_bad_arguments_are_named(make, argument):
