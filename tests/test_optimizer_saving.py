@@ -115,12 +115,12 @@ def refused(name, message, **settings):
     with strategy.scope(), pytest.raises(ValueError, match=message):
         MAKERS[name](**settings).build(small().trainable_variables)
 
-for name in ("sgd", "momentum", "adabound", "averaged"):
+for name in ("sgd", "adabound", "averaged"):
     assert_close(*both(name))
 for name in WHOLE:
     refused(name, "^tf.distribute strategy = 'MirroredStrategy, 2 replicas': must have one")
 for argument in (*CLIPPED, "gradient_accumulation_steps"):
-    for name in ("momentum", "adabound", "averaged"):
+    for name in ("adabound", "averaged"):
         value = REFUSED[argument]
         refused(name, f"^{{argument}} = .*: must be None with 2 replicas", **{{argument: value}})
 """

@@ -5,14 +5,12 @@ Keras's own SGD and Adam stand beside ours as the controls: they show that the r
 
 import functools
 
-from anneal_utils import schedules
 from anneal_utils.optimizers import (
     SWATS,
     AdaBound,
     AveragedAdamW,
     HypergradientSGD,
     PolyakSGD,
-    ScheduledMomentumSGD,
 )
 
 import keras
@@ -25,9 +23,6 @@ K, L = keras.optimizers, keras.layers
 MAKERS = {
     "sgd": lambda rate=0.1, **k: K.SGD(rate, momentum=0.9, **k),
     "adam": lambda rate=0.02, **k: K.Adam(rate, epsilon=1e-3, **k),
-    "momentum": lambda rate=0.1, **k: ScheduledMomentumSGD(
-        rate, schedules.build("linear", 0.9, 20, end=0.5), **k
-    ),
     "adabound": lambda rate=0.02, **k: AdaBound(rate, gamma=0.5, epsilon=1e-3, **k),
     "swats": lambda rate=0.02, **k: SWATS(rate, tolerance=1e-2, epsilon=1e-3, **k),
     "polyak": lambda rate=0.1, **k: PolyakSGD(rate, **k),
@@ -128,7 +123,7 @@ def test_clipping_is_clipping_by_hand(name, argument):
     value, clip = CLIPPED[argument]
     clipped = trained(MAKERS[name](**{argument: value}))
     assert_close(clipped, by_hand(MAKERS[name](), clip))
-    if name in ("sgd", "momentum"):  # for Adam's kin a scale matters little
+    if name == "sgd":  # for Adam's kin a scale matters little
         assert moved(clipped, plain(name))
 
 
@@ -160,10 +155,7 @@ def test_a_loss_scale_is_divided_out(name):
 @pytest.mark.parametrize("name", [n for n in MAKERS if n not in WHOLE])
 def test_accumulation_is_one_larger_batch(name):
     optimizer = MAKERS[name](gradient_accumulation_steps=2)
-    large = MAKERS[name]()
-    if name == "momentum":  # its schedule counts batches, as Keras's rates do
-        large.momentum = lambda step, momentum=large.momentum: momentum(2 * step + 1)
-    assert_close(trained(optimizer, batch=8), trained(large, batch=16))
+    assert_close(trained(optimizer, batch=8), trained(MAKERS[name](), batch=16))
 
 
 def test_warm_up_counts_updates_under_accumulation():
@@ -242,7 +234,7 @@ REFUSED = {
     "nesterov": True,
 }
 OWN = {"amsgrad": ("adabound", "swats"), "momentum": ("polyak", "hypergradient")}
-OWN["nesterov"] = ("momentum", "polyak", "hypergradient")
+OWN["nesterov"] = ("polyak", "hypergradient")
 
 
 @pytest.mark.parametrize("argument", REFUSED)
@@ -292,7 +284,7 @@ def test_other_precisions(name, policy):
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
-@pytest.mark.parametrize("name", [n for n in MAKERS if n not in (*CONTROLS, "momentum")])
+@pytest.mark.parametrize("name", [n for n in MAKERS if n not in CONTROLS])
 def test_variables_of_16_bits_are_refused(name, kind):
     with pytest.raises(ValueError, match=f"^variable.dtype = '{kind}': must be float32 or float64"):
         MAKERS[name]().build([keras.Variable([1.0], dtype=kind)])

@@ -11,11 +11,11 @@ from anneal_utils.optimizers import (
     EvaluateAverage,
     LayerRates,
     Scheduled,
-    ScheduledMomentumSGD,
     layer_decay,
     unwrap,
 )
 from anneal_utils.training import _keras
+from tests.momentum_sgd import MomentumSGD
 
 import keras
 import numpy as np
@@ -188,7 +188,7 @@ def test_a_momentum_of_zero_and_a_weight_decay_of_none_are_replaced(kind):
 
 def test_scheduled_momentum_is_the_class_for_sgd_to_the_last_bit():
     make = [
-        lambda rate: ScheduledMomentumSGD(rate, FALL),
+        lambda rate: MomentumSGD(rate, FALL),
         lambda rate: Scheduled(optimizers.SGD(rate), momentum=FALL),
     ]
     assert_same(*(fit(one(Polynomial(0.1, 8))) for one in make))
@@ -366,8 +366,8 @@ def test_they_nest_in_any_order_with_what_keras_offers(way):
     mine = fit(both(**WAYS[way]))
     assert_same(mine, fit(other_way(**WAYS[way])))
     # The class for SGD has the same momentum; rates of powers of two tell the layers apart.
-    split = optimizers.OptimizerMap(default_optimizer=ScheduledMomentumSGD(0.1, FALL, **WAYS[way]))
-    split["net/first.*"] = ScheduledMomentumSGD(0.05, FALL, **WAYS[way])
+    split = optimizers.OptimizerMap(default_optimizer=MomentumSGD(0.1, FALL, **WAYS[way]))
+    split["net/first.*"] = MomentumSGD(0.05, FALL, **WAYS[way])
     if way not in ("clipping", "static_scale"):  # those two go over all layers, or are not split's
         assert_same(mine, fit(optimizers.MultiOptimizer(split)))
 
@@ -547,7 +547,7 @@ def test_an_averaging_optimizer_and_ema_are_evaluated_through_the_wrapper():
     swap = keras.callbacks.SwapEMAWeights()
     mine = fit(Scheduled(optimizers.SGD(0.1, use_ema=True), momentum=FALL), callbacks=[swap])
     swap = keras.callbacks.SwapEMAWeights()
-    assert_same(mine, fit(ScheduledMomentumSGD(0.1, FALL, use_ema=True), callbacks=[swap]))
+    assert_same(mine, fit(MomentumSGD(0.1, FALL, use_ema=True), callbacks=[swap]))
 
 
 def test_the_inner_optimizer_is_as_it_was_outside_an_update():

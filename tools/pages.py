@@ -1,7 +1,7 @@
 """Write what the pages of book/ take from the code: ``python -m tools.pages``.
 
-``equivalents.md`` is made of the package's own table. In ``around_fit.md`` every Python block is run,
-in order, and what it prints stands below it.
+``equivalents.md`` is made of the package's own table. In ``around_fit.md`` every Python block is
+run, in order, and what it prints stands below it.
 """
 
 import contextlib

@@ -1,6 +1,8 @@
 """Optimizers that Keras lacks, as Keras optimizers.
 
 They work in ``model.fit``, save and load with the model, and run under the many-run trainer.
+:class:`Scheduled` lets any number of any optimizer follow a schedule, and :class:`LayerRates`
+gives layers rates of their own.
 Each is tested against its paper's formulas in NumPy. Taught in notebooks 04 and 05.
 
 Whatever setting Keras's base class accepts has its meaning there, or is refused with a
@@ -15,7 +17,6 @@ first. In a new process, before ``keras.saving.load_model``::
 from anneal_utils.optimizers._adam import SWATS, AdaBound
 from anneal_utils.optimizers._averaged import AveragedAdamW, EvaluateAverage
 from anneal_utils.optimizers._losses import HypergradientSGD, PolyakSGD
-from anneal_utils.optimizers._momentum import ScheduledMomentumSGD
 from anneal_utils.optimizers._wrapper import unwrap
 from anneal_utils.optimizers.wrappers import LayerRates, Scheduled, layer_decay
 
@@ -28,7 +29,6 @@ __all__ = [
     "LayerRates",
     "PolyakSGD",
     "Scheduled",
-    "ScheduledMomentumSGD",
     "layer_decay",
     "unwrap",
 ]
