@@ -1,21 +1,11 @@
 """What the callbacks need to know of an optimizer: which one has the rate, and whether it has."""
 
 from anneal_utils import _checks
+from anneal_utils.optimizers._wrapper import unwrap
 
 import keras
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
-
-
-def chain(optimizer) -> list:
-    """The optimizer and what it wraps, outermost first.
-
-    Mixed precision, and wrappers of this package, hold another one as ``inner_optimizer``.
-    """
-    links = [optimizer]
-    while (inner := getattr(links[-1], "inner_optimizer", None)) is not None:
-        links.append(inner)
-    return links
 
 
 def innermost(model):
@@ -23,7 +13,7 @@ def innermost(model):
 
     ``MultiOptimizer`` has one rate for every part of the model, and a model may have none.
     """
-    optimizer = chain(model.optimizer)[-1]
+    optimizer = unwrap(model.optimizer)
     if not isinstance(optimizer, keras.optimizers.Optimizer) or hasattr(optimizer, "optimizers"):
         _checks.fail(
             "model.optimizer",

@@ -6,6 +6,7 @@ import warnings
 from anneal_utils import _checks
 from anneal_utils.callbacks import _optimizers, advice
 from anneal_utils.callbacks.recorder import retrace
+from anneal_utils.optimizers._wrapper import chain
 
 import keras
 import numpy as np
@@ -86,7 +87,7 @@ class RangeTest(keras.callbacks.Callback):
         self._undo()
         self._check()
         self._optimizer = _optimizers.innermost(self.model)
-        links = _optimizers.chain(self.model.optimizer)
+        links = chain(self.model.optimizer)
         if not links[0].built:  # so that the slots exist before they move
             links[0].build(self.model.trainable_variables)
         held = [*self.model.variables, *(v for link in links for v in link.variables)]

@@ -7,6 +7,7 @@ import warnings
 
 from anneal_utils import _checks
 from anneal_utils.callbacks import _optimizers
+from anneal_utils.optimizers._wrapper import unwrap
 
 import keras
 import numpy as np
@@ -167,7 +168,7 @@ def retrace(model, fit) -> None:
 
     ``fit`` are the callbacks' ``params``: what a recorder of this fit observes is new already.
     """
-    acting = (model.optimizer, _optimizers.source(_optimizers.chain(model.optimizer)[-1]))
+    acting = (model.optimizer, _optimizers.source(unwrap(model.optimizer)))
     observed, _ = getattr(model.train_function, "observed", (None, None))
     traced = getattr(model.train_function, "acting", ())
     same = len(traced) == 2 and all(map(operator.is_, traced, acting))

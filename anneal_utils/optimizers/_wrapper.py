@@ -9,11 +9,17 @@ import keras
 _ABSENT = object()
 
 
+def chain(optimizer) -> list:
+    """The optimizer and what it wraps, outermost first."""
+    links = [optimizer]
+    while (inner := getattr(links[-1], "inner_optimizer", None)) is not None:
+        links.append(inner)
+    return links
+
+
 def unwrap(optimizer):
     """The innermost optimizer: the one that has the rate, the step count and the slots."""
-    while hasattr(optimizer, "inner_optimizer"):
-        optimizer = optimizer.inner_optimizer
-    return optimizer
+    return chain(optimizer)[-1]
 
 
 def _passed_on(name: str) -> property:

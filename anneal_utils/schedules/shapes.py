@@ -21,7 +21,8 @@ class Cyclical(Configured):
     ``low`` inside each cycle (``"step"`` on ``stairs`` equal treads, the last one at ``low``;
     ``"exponential"`` needs ``low`` > 0). ``amplitude``: ``"constant"`` (Smith's triangular),
     ``"halved"`` after every cycle (triangular2) or ``"exp_range"`` (times ``gamma ** step``).
-    Never outside [``low``, ``high``]. The rates of PyTorch's ``CyclicLR``. Notebook 04.
+    Never outside [``low``, ``high``]; goes on for ever. The rates of PyTorch's ``CyclicLR``.
+    Notebook 04.
 
     >>> [round(float(Cyclical(0.0, 1.0, 4)(step)), 2) for step in range(5)]
     [0.0, 0.5, 1.0, 0.5, 0.0]
@@ -232,7 +233,7 @@ class InverseSquareRoot(Configured):
     """``peak * sqrt(timescale / (timescale + step))``: half the rate after 3 timescales.
 
     The decay of Vaswani et al. 2017 without its warmup (put ``Warmup`` around it), shifted so
-    that it starts at ``peak``. Notebook 03.
+    that it starts at ``peak``; falls for ever. Notebook 03.
 
     >>> float(InverseSquareRoot(0.8, 10)(30))
     0.4000000059604645
