@@ -426,7 +426,6 @@ def said(model, check, *others, **settings):
 
 def test_training_as_planned_is_not_commented():
     assert not said(compiled(SGD(LINEAR)), HorizonCheck(), epochs=2)
-    assert not said(compiled(SGD(LINEAR)), HorizonCheck(), epochs=5, initial_epoch=3)
     warm = K.CosineDecay(0.0, 6, warmup_target=0.1, warmup_steps=10)
     assert not said(compiled(SGD(warm)), HorizonCheck(), epochs=2)
     assert not said(compiled(SGD(0.1)), HorizonCheck(16), epochs=2)
@@ -459,6 +458,28 @@ def test_what_does_not_fit_is_said_once_and_at_the_beginning():
     assert "24 are done before this fit begins" in done and not more
     short, begins, *more = said(compiled(SGD(LINEAR)), check, First())
     assert "this fit ends at step 8, at 0.5: plan for 8" in short and not more
+
+
+def test_a_plan_in_pieces_is_not_commented_but_what_goes_past_it_is():
+    # Before: four of five such fits were told to plan for less.
+    model = compiled(SGD(LINEAR))
+    for epoch in range(5):
+        check = HorizonCheck(pieces=True)
+        heard = said(model, check, batches=4, epochs=epoch + 1, initial_epoch=epoch)
+        assert len(heard) == (epoch == 4)
+    assert "16 are done before this fit begins" in heard[0]
+
+
+def test_the_same_fault_is_said_in_every_model_of_a_process(recwarn):
+    warnings.simplefilter("default")
+    for _ in range(3):
+        fit(compiled(SGD(LINEAR)), HorizonCheck(), epochs=3)
+    assert len([one for one in recwarn if "HorizonCheck" in str(one.message)]) == 3
+
+
+def test_a_resumed_fit_whose_step_count_is_lost_is_said():
+    (heard,) = said(compiled(SGD(LINEAR)), HorizonCheck(), epochs=2, initial_epoch=1)
+    assert "resumes at epoch 1, but its optimizer is at step 0" in heard
 
 
 def test_what_ends_early_is_said_at_the_end():
@@ -659,6 +680,63 @@ def test_a_sweep_of_negative_losses_goes_on_until_it_diverges():
     test = RangeTest(1e-3, 1e6, steps=80)
     sweep(model, test)
     assert 20 < len(test.frame) < 80 and "times the spread before" in test.message
+
+
+@pytest.mark.parametrize(
+    "other", [RateRecorder, lambda: HorizonCheck(9)], ids=["recorder", "check"]
+)
+def test_an_error_puts_the_model_back_whatever_comes_after_the_sweep(other):
+    model = sweepable()
+    before = model.get_weights()
+    data = tf.data.Dataset.from_generator(failing, output_signature=SIGNATURE)
+    with pytest.raises(tf.errors.OpError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(data, verbose=0, callbacks=[RangeTest(steps=9), other()])
+    for now, then in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+SIGNATURE = (tf.TensorSpec([4, 3]), tf.TensorSpec([4, 1]))
+
+
+def failing():
+    """Three batches, then an error in the data."""
+    for _ in range(3):
+        yield np.ones([4, 3]), np.ones([4, 1])
+    raise RuntimeError("no more data")
+
+
+def sweepable():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input([3]), keras.layers.Dense(1)])
+    model.compile(SGD(0.1), "mse", jit_compile=False)
+    return model
+
+
+def test_an_interrupted_sweep_of_one_model_does_not_touch_another():
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 2:
+                raise KeyboardInterrupt
+
+    sweep, first, second = RangeTest(steps=9), sweepable(), sweepable()
+    second.set_weights([weight + 1 for weight in second.get_weights()])
+    started = first.get_weights(), second.get_weights()
+    x, y = np.ones([40, 3]), np.ones([40, 1])
+    with pytest.raises(KeyboardInterrupt):
+        first.fit(x, y, batch_size=4, verbose=0, callbacks=[sweep, Stop()])
+    second.fit(x, y, batch_size=4, verbose=0, callbacks=[sweep])
+    for model, before in zip((first, second), started, strict=True):
+        for now, then in zip(model.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(now, then)
+        assert float(model.optimizer.learning_rate) == pytest.approx(0.1)
+
+
+def test_a_sweep_that_has_not_run_has_an_empty_table_and_plot():
+    assert RangeTest().frame.dtypes.astype(str).tolist() == ["int64", "float64", "float64"]
+    assert RangeTest().plot().get_xscale() == "log"
+    with pytest.raises(ValueError, match=r"^frame = '0 finite losses"):
+        RangeTest().suggest()
 
 
 def test_a_fit_that_is_too_short_and_a_step_that_does_nothing_are_said():

@@ -228,3 +228,22 @@ def test_another_optimizer_is_refused():
     model.compile("adam", "mse")
     with pytest.raises(ValueError, match="^model.optimizer = 'Adam': must be AveragedAdamW"):
         fit(model, EvaluateAverage())
+
+
+def test_an_interrupted_fit_is_forgotten_by_the_callback():
+    """Before: the next model that it evaluated was taken for one in the middle of a fit."""
+
+    class Stop(keras.callbacks.Callback):
+        def on_test_batch_begin(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    average, first = EvaluateAverage(), averaging()
+    with pytest.raises(KeyboardInterrupt):
+        fit(first, average, Stop())
+    second = averaging()
+    fit(second, EvaluateAverage())
+    second.optimizer.to_gradient_point()
+    there = second.get_weights()
+    right = second.evaluate(X[:8], Y[:8], verbose=0, callbacks=[EvaluateAverage()])
+    assert second.evaluate(X[:8], Y[:8], verbose=0, callbacks=[average]) == right
+    assert_equal(second.get_weights(), there)

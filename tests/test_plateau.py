@@ -52,10 +52,41 @@ def test_a_resumed_run_goes_on_with_its_warmup(tmp_path):
     first, _ = applied(model, WarmupPlateau(7, **STUCK), 1)
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
-    with pytest.raises(ValueError, match=r"^peak = None: must be given .* step 5 of the warmup"):
+    with pytest.raises(ValueError, match=r"^peak = None: must be given .* step 5, in the warmup"):
         applied(again, WarmupPlateau(7, **STUCK), 1)
     second, _ = applied(again, WarmupPlateau(7, peak=0.4, **STUCK), 1)
     np.testing.assert_array_equal([*first, *second], whole)
+
+
+def test_a_warmup_that_ends_with_an_epoch_ends_there(tmp_path):
+    # Before: the next epoch was not counted, and a run that was resumed there stayed below.
+    rates, _ = applied(model_of(keras.optimizers.SGD(0.4)), WarmupPlateau(5, **STUCK), 5)
+    alone = keras.callbacks.ReduceLROnPlateau(**STUCK)
+    rest, _ = applied(model_of(keras.optimizers.SGD(0.4)), alone, 4)
+    np.testing.assert_allclose(rates[5:], rest, rtol=1e-6)
+    model = model_of(keras.optimizers.SGD(0.4))
+    applied(model, WarmupPlateau(5, **STUCK), 1)
+    second, _ = applied(model, WarmupPlateau(5, peak=0.4, **STUCK), 1)
+    np.testing.assert_allclose(second, 0.4, rtol=1e-6)
+
+
+def test_a_backup_that_is_loaded_keeps_the_rate_that_the_rule_had_reached(tmp_path):
+    class Crash(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 6:
+                raise RuntimeError("crash")
+
+    def callbacks():
+        return [WarmupPlateau(5, peak=0.4, **STUCK), keras.callbacks.BackupAndRestore(tmp_path)]
+
+    model = model_of(keras.optimizers.SGD(0.4))
+    with pytest.raises(RuntimeError, match="crash"):
+        model.fit(X, Y, batch_size=8, epochs=8, verbose=0, callbacks=[*callbacks(), Crash()])
+    lowered = float(model.optimizer.learning_rate)
+    assert lowered < 0.4
+    again, recorder = model_of(keras.optimizers.SGD(0.4)), RateRecorder()
+    again.fit(X, Y, batch_size=8, epochs=7, verbose=0, callbacks=[*callbacks(), recorder])
+    assert recorder.rates[0] == pytest.approx(lowered)
 
 
 def test_bad_input_is_named():

@@ -7,9 +7,12 @@ import textwrap
 
 from anneal_utils import problems, training
 from anneal_utils.optimizers import (
+    SWATS,
     AveragedAdamW,
     EvaluateAverage,
+    HypergradientSGD,
     LayerRates,
+    PolyakSGD,
     Scheduled,
     layer_decay,
     unwrap,
@@ -311,7 +314,9 @@ def test_an_optimizer_that_reads_the_rate_by_itself_hears_the_multiplier():
     half = fit(LayerRates(AveragedAdamW(0.05), {"first": 0.5})).get_weights()
     start = network().get_weights()
     np.testing.assert_array_equal(frozen[0], start[0])
-    full = fit(AveragedAdamW(0.05)).get_weights()
+    plain = fit(AveragedAdamW(0.05))
+    assert_same(fit(LayerRates(AveragedAdamW(0.05), {"first": 1.0})), plain)
+    full = plain.get_weights()
     assert 0 < np.abs(half[0] - start[0]).mean() < np.abs(full[0] - start[0]).mean()
 
 
@@ -561,6 +566,30 @@ def test_the_inner_optimizer_is_as_it_was_outside_an_update():
     assert unwrap(optimizer).momentum == 0.1
 
 
+def test_what_is_set_on_a_wrapper_is_set_on_the_optimizer_that_has_it():
+    # Before: it was kept by the wrapper, read back, and changed nothing.
+    optimizer = LayerRates(
+        Scheduled(optimizers.SGD(0.1, momentum=0.9), weight_decay=constant(0.1)), {"first": 1.0}
+    )
+    optimizer.momentum = 0.5
+    assert unwrap(optimizer).momentum == optimizer.momentum == 0.5
+    with pytest.raises(ValueError, match=r"^weight_decay = 0.2: must be left to its schedule"):
+        optimizer.weight_decay = 0.2
+    optimizer.inner_optimizer.multipliers, optimizer.note = {"a": 1.0}, "mine"
+    assert optimizer.multipliers == {"first": 1.0} and not hasattr(unwrap(optimizer), "note")
+
+
+@pytest.mark.parametrize("kind", [SWATS, PolyakSGD, HypergradientSGD])
+def test_a_rate_for_all_weights_together_cannot_be_multiplied_by_layer(kind):
+    with pytest.raises(ValueError, match=rf"^inner_optimizer = '{kind.__name__}': must have"):
+        LayerRates(kind(0.1), {"first": 0.5})
+
+
+def test_what_an_optimizer_reads_between_updates_stays_a_number():
+    with pytest.raises(ValueError, match=r"^hyperparameter = 'beta_1': must stay a number"):
+        Scheduled(AveragedAdamW(0.05), beta_1=constant(0.5))
+
+
 # ----------------------------------------------------------------------------- the many-run trainer
 
 TRAINED = {
@@ -569,7 +598,7 @@ TRAINED = {
     "both": lambda rate: LayerRates(
         Scheduled(optimizers.Adam(rate), beta_1=FALL), {"bias": Polynomial(1.0, 30, 0.1)}
     ),
-    "averaged": lambda rate: Scheduled(AveragedAdamW(rate), beta_1=constant(0.75)),
+    "averaged": lambda rate: Scheduled(AveragedAdamW(rate), beta_2=constant(0.75)),
     "schedule_free": lambda rate: Scheduled(
         optimizers.ScheduleFreeAdamW(rate), beta_2=constant(0.99)
     ),

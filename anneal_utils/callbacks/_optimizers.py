@@ -1,5 +1,7 @@
 """What the callbacks need to know of an optimizer: which one has the rate, and whether it has."""
 
+import warnings
+
 from anneal_utils import _checks
 from anneal_utils.optimizers._wrapper import unwrap
 
@@ -40,3 +42,8 @@ def source(optimizer):
 def count(variable) -> int:
     """The value of a counter, also where a strategy keeps a copy on each device."""
     return int(variable.numpy())
+
+
+def say(sentence: str) -> None:
+    """A ``UserWarning`` that is shown each time, not only the first time in a process."""
+    warnings.warn_explicit(sentence, UserWarning, __file__, 0)  # no registry: nothing is remembered

@@ -1,7 +1,5 @@
 """Whether training is as long as its schedule was planned for."""
 
-import warnings
-
 from anneal_utils import _checks, schedules
 from anneal_utils.callbacks import _optimizers
 from anneal_utils.callbacks.recorder import retrace
@@ -19,6 +17,16 @@ class HorizonCheck(keras.callbacks.Callback):
     ends before 90 % of them; at the end, if something like ``EarlyStopping`` has ended it there.
     A schedule counts on in a second ``fit``: one that is done is said at once.
 
+    Training that is planned in pieces, one ``fit`` after the other, ends early in all but the
+    last: with ``pieces=True`` only what goes on past the plan is said, and a resumed fit
+    (``initial_epoch``) whose step count has been lost, as by ``load_weights`` into an optimizer
+    that is not built, which begins the schedule again.
+
+    What Keras does not tell a callback is not seen: with ``steps_per_epoch`` the last steps of an
+    epoch may be missing (``schedules.horizon`` counts them). With data of unknown length Keras
+    counts, in a graph, a step too many in every epoch; ``tf.data.experimental.assert_cardinality``
+    prevents that.
+
     ``steps`` is the planned number of batches; None asks the schedule (``schedules.planned``).
     ``ValueError`` for a schedule without a horizon, and for a rate that is a number (a
     ``LearningRateScheduler`` may change it, on a plan that is its own), unless ``steps`` is given.
@@ -31,9 +39,10 @@ class HorizonCheck(keras.callbacks.Callback):
     fit goes on to step 400: plan for 400, or compile with a new schedule.
     """
 
-    def __init__(self, steps: int | None = None):
-        """The number of batches that were planned, or None."""
+    def __init__(self, steps: int | None = None, *, pieces: bool = False):
+        """The number of batches that were planned, or None; ``pieces``: in several fits."""
         super().__init__()
+        self.pieces = pieces
         self.steps = None if steps is None else _checks.count("steps", steps)
 
     def on_train_begin(self, logs=None):
@@ -64,12 +73,18 @@ class HorizonCheck(keras.callbacks.Callback):
                 f"{self._of_the_schedule()}, and {self._start} are done before this fit begins: "
                 "it trains at what is left; compile with a new schedule."
             )
+        elif epoch and not self._start:
+            self._say(
+                f"this fit resumes at epoch {epoch}, but its optimizer is at step 0, so the "
+                "schedule begins again: restore the step count with the weights (load the whole "
+                "model, or build the optimizer before load_weights)."
+            )
         elif batches:
             self._compare(batches)
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs=None):
         """Watch the horizon while the length of an epoch is not known."""
-        if not self._said and not self.params.get("steps") and self._done() >= self._planned:
+        if not self._said and not self.params.get("steps") and self._done() > self._planned:
             self._say(
                 f"{self._of_the_schedule()}; this fit goes on past that: plan for more, or "
                 "compile with a new schedule."
@@ -82,7 +97,7 @@ class HorizonCheck(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Say what has ended early."""
-        if self._done() < SHORT * self._planned:
+        if not self.pieces and self._done() < SHORT * self._planned:
             self._say(
                 f"{self._of_the_schedule()}; this fit has ended at step {self._done()}, at "
                 f"{self._rate(self._done())}: plan for what you train, or train on."
@@ -95,7 +110,7 @@ class HorizonCheck(keras.callbacks.Callback):
                 f"{self._of_the_schedule()}; this fit goes on to step {end}: plan for {end}, or "
                 "compile with a new schedule."
             )
-        elif end < SHORT * self._planned:
+        elif end < SHORT * self._planned and not self.pieces:
             self._say(
                 f"{self._of_the_schedule()}; this fit ends at step {end}, at "
                 f"{self._rate(end)}: plan for {end}, or train on."
@@ -104,7 +119,7 @@ class HorizonCheck(keras.callbacks.Callback):
     def _say(self, sentence: str):
         if not self._said:
             self._said = True
-            warnings.warn(f"HorizonCheck: {sentence}", stacklevel=2)
+            _optimizers.say(f"HorizonCheck: {sentence}")
 
     def _of_the_schedule(self) -> str:
         if self._schedule is None:

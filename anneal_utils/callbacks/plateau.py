@@ -38,29 +38,31 @@ class WarmupPlateau(keras.callbacks.ReduceLROnPlateau):
             rule = "must be a number for WarmupPlateau, which sets the rate"
             _checks.fail("optimizer.learning_rate", type(source).__name__, rule)
         done = _optimizers.count(self._counter)
-        self._rising = done < self.warmup
+        self._rising = done <= self.warmup  # the step after the warmup is given the peak
         self._top = self.peak
         if self._rising and self.peak is None:
             if done:
-                rule = f"must be given where a run is resumed at step {done} of the warmup"
+                rule = f"must be given where a run is resumed at step {done}, in the warmup"
                 _checks.fail("peak", None, rule)
             self._top = _checks.positive(
                 "optimizer.learning_rate", float(optimizer.learning_rate.numpy())
             )
-        if self._rising and self.model.steps_per_execution > 1:
+        if done < self.warmup and self.model.steps_per_execution > 1:
             rule = "must be 1 during the warmup, in which every batch has another rate"
             _checks.fail("steps_per_execution", self.model.steps_per_execution, rule)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Whether the epoch has a batch of the warmup."""
-        self._of_warmup = self._rising
+        self._of_warmup = _optimizers.count(self._counter) < self.warmup
 
     def on_train_batch_begin(self, batch, logs=None):
         """Set the rate of the batch, and for the first one after the warmup the peak."""
-        if self._rising:
-            share = min((_optimizers.count(self._counter) + 1) / (self.warmup + 1), 1.0)
-            self.model.optimizer.learning_rate = self._top * share
-            self._rising = share < 1
+        if not self._rising:
+            return
+        done = _optimizers.count(self._counter)
+        if done <= self.warmup:  # else a backup was loaded, with a rate that is its own
+            self.model.optimizer.learning_rate = self._top * (done + 1) / (self.warmup + 1)
+        self._rising = done < self.warmup
 
     def on_epoch_end(self, epoch, logs=None):
         """Let Keras's rule see the epoch, unless it was one of the warmup."""

@@ -1,7 +1,6 @@
 """The learning-rate range test as a callback."""
 
 import random
-import warnings
 
 from anneal_utils import _checks
 from anneal_utils.callbacks import _optimizers, advice
@@ -63,7 +62,8 @@ class RangeTest(keras.callbacks.Callback):
     @property
     def frame(self) -> pd.DataFrame:
         """What was measured: ``step`` (from 0), ``rate`` and ``loss`` of each batch."""
-        return pd.DataFrame(self._rows, columns=["step", "rate", "loss"])
+        frame = pd.DataFrame(self._rows, columns=["step", "rate", "loss"])
+        return frame.astype({"step": int, "rate": float, "loss": float})
 
     @property
     def message(self) -> str:
@@ -86,6 +86,7 @@ class RangeTest(keras.callbacks.Callback):
         """Remember everything that training will change."""
         self._undo()
         self._check()
+        self._swept = self.model
         self._optimizer = _optimizers.innermost(self.model)
         links = chain(self.model.optimizer)
         if not links[0].built:  # so that the slots exist before they move
@@ -105,10 +106,12 @@ class RangeTest(keras.callbacks.Callback):
         self._counter = _optimizers.counter(self._optimizer)
         self._before = _optimizers.count(self._counter)
         self._rows, self._complete, self._reason = [], False, ": interrupted"
-        self._guard()
+        retrace(self.model, self.params)
 
     def on_train_batch_begin(self, batch, logs=None):
         """Set this step's rate; clear the running mean so that the loss is this batch's own."""
+        if not self._rows:  # not before: another callback may have had the step traced anew
+            self._guard()
         self.model.reset_metrics()
         self._optimizer.learning_rate = self.table[min(len(self._rows), len(self.table) - 1)]
 
@@ -133,7 +136,7 @@ class RangeTest(keras.callbacks.Callback):
         elif not moved:
             self._reason += "; model.optimizer has updated nothing, so the losses tell nothing"
         if not (self._complete and moved):
-            warnings.warn(f"RangeTest {self.message}", stacklevel=2)
+            _optimizers.say(f"RangeTest {self.message}")
 
     def restore(self):
         """Put the model back to where the sweep began; nothing to do if that is done already."""
@@ -144,12 +147,13 @@ class RangeTest(keras.callbacks.Callback):
         random.setstate(self._random[0])
         np.random.set_state(self._random[1])
         self._saved = None
-        if hasattr(self.model.train_function, "guarded"):
-            self.model.train_function = self.model.train_function.guarded
+        step = self._swept.train_function
+        if hasattr(step, "guarded"):
+            self._swept.train_function = step.guarded
 
     def _undo(self):
         """Restore after an interruption, unless the user has trained or compiled since."""
-        if self._saved is not None and _optimizers.innermost(self.model) is self._optimizer:
+        if self._saved is not None and _optimizers.innermost(self._swept) is self._optimizer:
             done = _optimizers.count(self._counter) - self._before
             if 0 <= done <= len(self._rows) + 1:
                 self.restore()
@@ -185,8 +189,7 @@ class RangeTest(keras.callbacks.Callback):
             )
 
     def _guard(self):
-        """Put all back if the step fails: the step of the optimizer that is there now."""
-        retrace(self.model, self.params)
+        """Put all back if the step fails."""
         step = self.model.train_function
 
         def guarded(iterator):
@@ -198,7 +201,7 @@ class RangeTest(keras.callbacks.Callback):
                 self._undo()
                 raise
 
-        guarded.guarded = step
+        vars(guarded).update(vars(step), guarded=step)
         self.model.train_function = guarded
 
 

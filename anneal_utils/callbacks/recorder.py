@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import operator
-import warnings
 
 from anneal_utils import _checks
 from anneal_utils.callbacks import _optimizers
@@ -32,7 +31,9 @@ class RateRecorder(keras.callbacks.Callback):
     running mean within the epoch, the last of the group when ``steps_per_execution`` > 1; NaN
     where the step returns no ``"loss"``). ``moved`` is ``updates`` as booleans.
 
-    The rate is read inside the step, where it meets the gradients, so the place in the list of
+    The rate is that which the optimizer is given for its update; what an optimizer makes of it
+    (a warmup of its own, Polyak's or a learned rate, the multipliers of layers) is its affair. It
+    is read inside the step, where it meets the gradients, so the place in the list of
     callbacks does not matter for it. For that the step is traced anew in each ``fit``: a schedule
     set by ``optimizer.learning_rate = schedule``, or another ``model.optimizer``, acts from the
     next ``fit`` on. Without the recorder Keras goes on with the step that it has traced, at the
@@ -131,21 +132,19 @@ class RateRecorder(keras.callbacks.Callback):
             self.model.train_function = None
         updates = self.updates[self._first :]
         if updates and not any(updates):
-            warnings.warn(
+            _optimizers.say(
                 f"RateRecorder: model.optimizer has moved nothing in {len(updates)} batches (does "
-                "train_step use it, and is every gradient finite?); rates holds what was set.",
-                stacklevel=2,
+                "train_step use it, and is every gradient finite?); rates holds what was set."
             )
 
     def _check_logs(self):
         epoch, logs, rate = self._written or (0, {}, None)
         if logs.get("learning_rate", rate) != rate and not self._told:
             self._told = True
-            warnings.warn(
+            _optimizers.say(
                 f"RateRecorder: another callback wrote learning_rate = "
                 f"{logs['learning_rate']:g} into the logs of epoch {epoch}, where {rate:g} was "
-                "applied; put RateRecorder after it in the list.",
-                stacklevel=2,
+                "applied; put RateRecorder after it in the list."
             )
 
 

@@ -41,6 +41,8 @@ class AveragedAdamW(Settings, keras.optimizers.Optimizer):
     """
 
     refused: ClassVar = {"use_ema": "must be False: it averages by itself"}
+    # Read between the updates as well, when model and average change places.
+    unscheduled = ("beta_1",)
 
     def __init__(
         self,
@@ -100,14 +102,17 @@ class AveragedAdamW(Settings, keras.optimizers.Optimizer):
         return rate
 
     def _apply_weight_decay(self, variables):
-        # Private in Keras, which calls it once before each update (of which gradient accumulation
-        # makes fewer than calls of ``apply``). Its own decay would shrink y, which the update
-        # makes anew; so z decays, in ``update_step``, and here the update gets its weight.
+        """Nothing: Keras's own would shrink y, which is made anew; z decays, in ``update_step``."""
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        # Private in Keras, and called once for each update (of which gradient accumulation makes
+        # fewer than calls of ``apply``): here the update gets its weight.
         self.assign(self._largest, ops.maximum(self._largest, self._rate()))
         weight = ops.square(self._largest)
         self.assign_add(self._weights, weight)
         # All rates 0 so far: nothing has moved, and any share keeps x where it is.
         self._share = weight / ops.maximum(self._weights, keras.config.epsilon() ** 4)
+        super()._backend_update_step(grads, trainable_variables, learning_rate)
 
     def apply(self, grads, trainable_variables=None):
         """Update every variable (see ``keras.optimizers.Optimizer.apply``)."""
@@ -187,10 +192,10 @@ class EvaluateAverage(keras.callbacks.Callback):
     ``optimizer.go_on()``: a second ``fit``, or one of a loaded model, goes on where training was.
     In ``evaluate`` and ``predict`` it puts back what was there before.
 
-    The order of the callbacks does not matter, with one exception: without validation data, and
-    with a data set that does not know its number of batches, this one comes first. (Keras counts a
-    step too many in each epoch of such a data set, for every optimizer, and here the average gives
-    it a weight: ``tf.data.experimental.assert_cardinality`` prevents that.) What is saved
+    With validation data the order of the callbacks does not matter; without, put this one first.
+    (Of a data set that does not know its number of batches Keras counts a step too many in each
+    epoch, for every optimizer, and here the average gives it a weight:
+    ``tf.data.experimental.assert_cardinality`` prevents that.) What is saved
     in the middle of an epoch (``save_freq=100``) is the gradient point, and so is what an
     exception in the middle leaves: ``model.optimizer.to_average()`` then gives the answer.
 
@@ -220,6 +225,13 @@ class EvaluateAverage(keras.callbacks.Callback):
         if not self._away:
             self._optimizer().to_average()
             self._away = self._moved = True
+
+    def set_model(self, model):
+        """Of another model nothing is known, also if a fit of the last one was interrupted."""
+        if model is not self._model:  # the same one may be evaluated in the middle of a fit
+            self._fitting = self._away = self._moved = False
+            self._kept = None
+        super().set_model(model)
 
     def on_train_begin(self, logs=None):
         """Whether the model is where training was is seen at the first batch."""

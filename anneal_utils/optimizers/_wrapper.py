@@ -69,6 +69,21 @@ class Wrapper(keras.optimizers.Optimizer):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.inner_optimizer, name)
 
+    def __setattr__(self, name, value):
+        """What is the inner optimizer's is set there, as it is read there."""
+        inner = vars(self).get("inner_optimizer")
+        own = name.startswith("_") or name in vars(self) or hasattr(type(self), name)
+        if inner is not None and name in self.scheduled():
+            _checks.fail(name, value, "must be left to its schedule")
+        if inner is None or own or not hasattr(inner, name):
+            super().__setattr__(name, value)
+        else:
+            setattr(inner, name, value)
+
+    def scheduled(self) -> set[str]:
+        """Names of all hyperparameters that follow a schedule, here or in a wrapper inside."""
+        return {name for link in chain(self) for name in getattr(link, "schedules", {})}
+
     def _changes(self) -> dict:
         """New values of the innermost optimizer's attributes, for the step that comes."""
         raise NotImplementedError

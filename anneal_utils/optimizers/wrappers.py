@@ -11,6 +11,7 @@ import contextlib
 import fnmatch
 import operator
 from collections.abc import Iterable
+from typing import ClassVar
 
 from anneal_utils import _checks
 from anneal_utils.optimizers._wrapper import Wrapper, unwrap
@@ -54,6 +55,8 @@ class Scheduled(Wrapper):
         fall = keras.optimizers.schedules.PolynomialDecay(0.95, 1000, 0.85)
         model.compile(Scheduled(keras.optimizers.SGD(0.1, momentum=0.95), momentum=fall), "mse")
     """
+
+    schedules: ClassVar[dict] = {}
 
     def __init__(self, inner_optimizer, *, name=None, **schedules):
         """Wrap an optimizer that is not built; keywords are its hyperparameters."""
@@ -182,6 +185,10 @@ def _check_schedule(optimizer, name: str, schedule) -> None:
         _checks.fail(
             "hyperparameter", name, f"{what}; a float can be scheduled: {', '.join(possible)}"
         )
+    if name in getattr(root, "unscheduled", ()):
+        _checks.fail(
+            "hyperparameter", name, f"must stay a number: {kind} reads it between the updates too"
+        )
     while optimizer is not root:
         if name in getattr(optimizer, "schedules", {}):
             _checks.fail("hyperparameter", name, "is scheduled by the inner optimizer already")
@@ -212,19 +219,26 @@ class LayerRates(Wrapper):
     A multiplier is a number without a unit, >= 0, or a ``LearningRateSchedule`` of the step that
     the rate's schedule is asked at. It multiplies the rate in the update and in the decoupled
     weight decay, as a parameter group of PyTorch does; where an optimizer makes a rate of its own
-    from that (Adafactor's cap, Polyak's), it multiplies before. The number 0 freezes: weight and
+    from that (Adafactor's cap), it multiplies before. The number 0 freezes: weight and
     slots stay exactly as they are; its gradient still counts in ``global_clipnorm``.
 
-    ``ValueError`` for a negative multiplier, and at build for a pattern that matches nothing that
+    ``ValueError`` for a negative multiplier, for an optimizer that finds one rate for all weights
+    together (SWATS, Polyak's, hypergradient), and at build for a pattern that matches nothing that
     trains or a variable that two patterns match; nest two wrappers to multiply twice. Example::
 
         slower = LayerRates(keras.optimizers.AdamW(1e-3), {"encoder": 0.1, "embedding": 0.0})
         model.compile(slower, "mse")
     """
 
+    multipliers: ClassVar[dict] = {}
+
     def __init__(self, inner_optimizer, multipliers, name=None):
         """Wrap an optimizer that is not built."""
         super().__init__(inner_optimizer, name)
+        root = unwrap(inner_optimizer)
+        if reason := getattr(root, "alone", None):
+            kind = type(root).__name__
+            _checks.fail("inner_optimizer", kind, f"must have a rate for each variable: {reason}")
         if not isinstance(multipliers, dict) or not multipliers:
             _checks.fail("multipliers", multipliers, "must be a dict {pattern: multiplier}")
         for pattern, multiplier in multipliers.items():
