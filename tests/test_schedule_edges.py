@@ -142,6 +142,7 @@ def test_a_class_alone_goes_on_as_its_peers_do():
         (S.Rex(0.1, 40) * K.ExponentialDecay(0.1, 50, 0.5), None),
         (S.Floor(S.Rex(0.1, 40), 0.01), 40),
         (S.Knots([0, 9, 33], [0.1, 0.2, 0.0]), 33),
+        (S.Knots([0], [0.1]), None),
         (S.Hold(S.Cyclical(0.1, 0.2, 10), 25), 25),
     ],
 )

@@ -788,6 +788,7 @@ BAD = [
     *(("tail", lambda v=v: S.OneCycle(0.3, 10, tail=v)) for v in [1, 0.7, *BAD_SHARES]),
     *(("hold", lambda v=v: S.build("power", 1.0, 9, hold=v)) for v in [0, *BAD_SHARES]),
     ("power", lambda: S.build("polynomial", 1.0, 10, power=0)),
+    ("steps", lambda: S.build("polynomial", 1.0, 2**24 + 1, power=0.9)),
     ("exponent", lambda: S.build("power", 1.0, 10, exponent=-1)),
     ("timescale", lambda: S.build("inverse_sqrt", 1.0, 10, timescale=-1)),
     *(("low", lambda v=v: S.Cyclical(v, 0.3, 10)) for v in [-0.1, math.nan, "0", None, 0.4]),

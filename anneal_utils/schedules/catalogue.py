@@ -183,9 +183,11 @@ def _inverse_sqrt(peak, steps, timescale=0.05):
 @register("polynomial")
 def _polynomial(peak, steps, power=2.0, end=0.0):
     """peak * (end + (1 - end) (1 - t / T) ** power) (Chen et al. 2017: power 0.9)."""
-    return keras_schedules.PolynomialDecay(
-        peak, steps, peak * fraction("end", end), _checks.positive("power", power)
-    )
+    power = _checks.positive("power", power)
+    if power != int(power) and steps > 2**24:
+        # Keras's float32 would round a late step up to the end, which XLA makes less than nothing.
+        _checks.fail("steps", steps, f"must be <= 2 ** 24 with the fractional power = {power!r}")
+    return keras_schedules.PolynomialDecay(peak, steps, peak * fraction("end", end), power)
 
 
 @register("linear")

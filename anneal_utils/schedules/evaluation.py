@@ -102,7 +102,7 @@ def planned(schedule) -> int | None:
         ends = [planned(part) for part in parts(schedule)]
         return None if None in ends else max(ends)
     if isinstance(schedule, Knots):
-        return schedule.steps[-1]
+        return schedule.steps[-1] or None  # one point at step 0: a constant
     if type(schedule) is keras_schedules.CosineDecay:
         return int(schedule.decay_steps + schedule.warmup_steps)
     if type(schedule) is keras_schedules.PolynomialDecay and not schedule.cycle:
