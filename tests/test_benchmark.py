@@ -55,7 +55,7 @@ def reference(tmp_path_factory):
 @pytest.fixture
 def registries():
     """What a test registers is gone after it."""
-    kept = (schedules._catalogue, problems._makers, benchmark._optimizers, benchmark._loaded)
+    kept = (schedules.catalogue.registered, problems._makers, benchmark._optimizers, benchmark._loaded)
     before = [dict(registry) for registry in kept]
     yield
     for registry, old in zip(kept, before, strict=True):
@@ -582,7 +582,7 @@ def test_a_changed_helper_of_a_plugin_is_computed_again(tmp_path, monkeypatch, r
         helper.write_text(f"END = {end}")
         sys.modules.pop("helper_of_mine", None)
         benchmark._loaded.clear()  # as a new process would begin
-        schedules._catalogue.pop("helped", None)
+        schedules.catalogue.registered.pop("helped", None)
         ran = benchmark.run(**given, cache=tmp_path / "cache").provenance["runs"]
         assert (ran["computed"] > 0) == cold
     monkeypatch.delitem(sys.modules, "helper_of_mine")
@@ -650,8 +650,8 @@ def test_a_schedule_that_was_overwritten_here_is_refused_for_others(tmp_path, re
 def test_what_a_worker_has_otherwise_is_refused(what, tmp_path, monkeypatch, registries):
     """Not by the registries: something behind a known name is other here than in the workers."""
     if what == "schedule":
-        monkeypatch.setitem(schedules._own, "cosine", schedules._own["constant"])
-        monkeypatch.setitem(schedules._catalogue, "cosine", schedules._own["cosine"])
+        monkeypatch.setitem(schedules.catalogue.own, "cosine", schedules.catalogue.own["constant"])
+        monkeypatch.setitem(schedules.catalogue.registered, "cosine", schedules.catalogue.own["cosine"])
     elif what == "problem":
         monkeypatch.setitem(problems._makers, "quadratic", lambda epochs=2: problems.wilson())
     elif what == "optimizer":
@@ -692,15 +692,15 @@ def test_results_know_the_code_that_they_are_of(reference, monkeypatch):
 
 
 def test_a_plugin_that_overwrites_is_undone_when_its_text_changes(tmp_path, registries):
-    cosine = schedules._catalogue["cosine"]
+    cosine = schedules.catalogue.registered["cosine"]
     text = "from anneal_utils import schedules\n"
     over = (
         '@schedules.register("cosine", overwrite=True)\ndef mine(peak, steps):\n    return peak\n'
     )
     benchmark._load_plugin(benchmark.Plugin("over.py", text + over))
-    assert schedules._catalogue["cosine"] is not cosine
+    assert schedules.catalogue.registered["cosine"] is not cosine
     benchmark._load_plugin(benchmark.Plugin("over.py", text))
-    assert schedules._catalogue["cosine"] is cosine
+    assert schedules.catalogue.registered["cosine"] is cosine
 
 
 def test_what_only_this_process_knows_is_refused_for_others(tmp_path, registries):

@@ -828,7 +828,7 @@ elsewhere.__module__ = "another.module"
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: trial(name="another", chance_loss=7.0, grid={"epochs": 2, "warmup": 0.5}),
+        lambda: trial(name="another", chance_loss=7.0, grid={"epochs": 2, "warmup": 0}),
         lambda: trial(model(name="another"), loss=keras.losses.Huber(1.0, name="another")),
         lambda: trial(functools.partial(model().__call__), mode="xla"),
         lambda: trial(x_train=np.asfortranarray(X), x_val=np.repeat(X_VAL, 2, axis=0)[::2]),
