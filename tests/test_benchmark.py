@@ -55,7 +55,12 @@ def reference(tmp_path_factory):
 @pytest.fixture
 def registries():
     """What a test registers is gone after it."""
-    kept = (schedules.catalogue.registered, problems._makers, benchmark._optimizers, benchmark._loaded)
+    kept = (
+        schedules.catalogue.registered,
+        problems._makers,
+        benchmark._optimizers,
+        benchmark._loaded,
+    )
     before = [dict(registry) for registry in kept]
     yield
     for registry, old in zip(kept, before, strict=True):
@@ -651,7 +656,9 @@ def test_what_a_worker_has_otherwise_is_refused(what, tmp_path, monkeypatch, reg
     """Not by the registries: something behind a known name is other here than in the workers."""
     if what == "schedule":
         monkeypatch.setitem(schedules.catalogue.own, "cosine", schedules.catalogue.own["constant"])
-        monkeypatch.setitem(schedules.catalogue.registered, "cosine", schedules.catalogue.own["cosine"])
+        monkeypatch.setitem(
+            schedules.catalogue.registered, "cosine", schedules.catalogue.own["cosine"]
+        )
     elif what == "problem":
         monkeypatch.setitem(problems._makers, "quadratic", lambda epochs=2: problems.wilson())
     elif what == "optimizer":
