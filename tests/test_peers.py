@@ -171,6 +171,15 @@ def test_code_fits_optax_as_a_table():
         assert float(update[0]) == pytest.approx(-table[step], rel=1e-6)
 
 
+def test_code_prints_arrays_and_refuses_what_has_no_end():
+    arrays = K.PiecewiseConstantDecay(np.array([2, 4]), np.array([0.3, 0.2, 0.1]))
+    assert [function_of(S.code(arrays))(step) for step in (2, 3, 5)] == [0.3, 0.2, 0.1]
+    with pytest.raises(ValueError, match=r"^t_mul = 0.5: must be >= 1"):
+        S.code(K.CosineDecayRestarts(0.1, 10, t_mul=0.5))
+    with pytest.raises(ValueError, match=r"^a number of the schedule = inf: must be finite"):
+        S.code(K.PolynomialDecay(float("inf"), 10))
+
+
 def test_code_refuses_what_only_its_author_knows():
     class Own(K.LearningRateSchedule):
         def __call__(self, step):

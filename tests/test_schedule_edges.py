@@ -2,7 +2,7 @@
 
 import math
 
-from anneal_utils import schedules, training
+from anneal_utils import problems, schedules, training
 
 import keras
 import numpy as np
@@ -204,6 +204,57 @@ def test_cycles_repeat_to_the_end_and_stay_between_low_and_high(
         assert (rate >= np.float32(low)).all() and (rate <= np.float32(high)).all()
 
 
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_of_any_whole_kind_is_the_step_that_it_is(name, kind):
+    # Before: a horizon of 300 wrapped round in 8 bits.
+    for steps in (300, 40000):
+        schedule = S.build(name, 0.7, steps, warmup=0.2)
+        right = [float(schedule(step)) for step in (0, 3, 100)]
+        for made in (np.dtype(kind).type, lambda step: tf.constant(step, kind)):
+            assert [float(schedule(made(step))) for step in (0, 3, 100)] == right
+
+
+@pytest.mark.parametrize("name", ["polynomial", "linear", "constant", "cosine", "one_cycle"])
+def test_horizons_of_billions_of_steps_stay_finite_and_not_negative(name):
+    # Before: linear -1.65e-09 and a fractional power NaN under XLA, one step before the end.
+    knobs = dict(power=0.9) if name == "polynomial" else {}
+    for steps in (1_373_955_578, 2**31):
+        schedule = S.build(name, 0.1, steps, **knobs)
+        rates = three_ways(schedule, [0, steps // 2, steps - 1])
+        assert np.isfinite(rates).all() and (rates >= 0).all()
+        assert float(schedule(0)) > 0
+    with pytest.raises(ValueError, match=r"^steps = 2147483649: must be <= 2 \*\* 31"):
+        S.build(name, 0.1, 2**31 + 1)
+
+
+@pytest.mark.parametrize("power", [0.9, 1.0])
+def test_a_polynomial_that_ends_before_the_horizon_stays_at_its_end(power):
+    # Before: NaN for 79 of the 118 lengths under XLA.
+    for length in (3, 5, 6, 7, 9, 12):
+        inner = S.Warmup(K.PolynomialDecay(0.1, length, 0.02, power), 5)
+        rates = three_ways(S.Hold(inner, length + 15), [length + 5, length + 8])
+        np.testing.assert_allclose(rates, 0.02, rtol=1e-4)
+
+
+def test_a_schedule_can_be_built_while_a_step_is_traced():
+    for autograph in (True, False):
+
+        @tf.function(autograph=autograph)
+        def rate(step):
+            return S.build("cosine", 0.1, 10, warmup=2)(step)
+
+        assert float(rate(tf.constant(1, tf.int64))) == pytest.approx(0.2 / 3)
+
+
+def test_long_knots_are_found_in_every_mode():
+    knots = list(range(0, 6000, 2))
+    rates = np.random.default_rng(0).uniform(0.1, 1, len(knots)).tolist()
+    steps = [0, 1, 2, 3001, 5997, 5998, 9999]
+    right = np.interp(steps, knots, rates)
+    np.testing.assert_allclose(three_ways(S.Knots(knots, rates), steps), [right] * 3, rtol=1e-5)
+
+
 class Particular(K.LearningRateSchedule):
     """A user's: compares the step with an int64 constant, which no other kind can be."""
 
@@ -258,6 +309,19 @@ def test_one_rule_for_every_share(steps, share, whole):
     assert (cooldown < 1).sum() == by_rule(max(share, 0.01), steps)
     level = S.Power(1.0, steps, steps, cooldown=share)
     assert (S.values(level, steps + 1) < 1).sum() == rise
+
+
+def test_a_recipe_may_have_a_warmup_of_its_own():
+    # Before: taken by grid, then a TypeError in every run.
+    digits = problems.load("digits")
+    mixed = {"own": ("cosine", {"warmup": 0.5}), "milestones": ("step", {"milestones": [0.3]})}
+    own, other = training.grid(mixed, [0.1])
+    assert training.rates(digits, own).argmax() == digits.epochs * digits.steps_per_epoch // 2
+    again = training.grid({"m": ("step", {"milestones": np.array([0.3])})}, [0.1])[0]
+    np.testing.assert_array_equal(training.rates(digits, other), training.rates(digits, again))
+    assert hash(again)
+    with pytest.raises(ValueError, match=r"^warmup = 1.5: must be a share"):
+        training.grid(["cosine"], [0.1], warmup=1.5)
 
 
 def test_a_share_too_small_for_a_step_is_one_step():

@@ -5,7 +5,8 @@ vector of steps, from a plot or inside ``tf.function``, it gives the same rate. 
 (exponential, piecewise constant, inverse time, polynomial, cosine) is used, not rewritten. Every
 class here is float32, saves and loads inside a ``.keras`` model (in a new process after ``from
 anneal_utils import schedules``, which makes the classes known to Keras), and is exact about which
-step it is for 2^31 steps; Keras's own classes compute in float32, exact for 2^24.
+step it is for 2^31 steps (whole numbers of any kind; floats for 2^24); Keras's own classes compute
+in float32, exact for 2^24.
 
 ``build(name, peak, steps)`` gives any schedule of the catalogue, which holds its last value after
 the horizon; ``horizon`` counts its steps as ``model.fit`` does, ``planned`` tells them of a
@@ -25,7 +26,7 @@ from anneal_utils.schedules.catalogue import (
 )
 from anneal_utils.schedules.combinators import Floor, Hold, Scale, Sequential, Warmup
 from anneal_utils.schedules.counting import horizon
-from anneal_utils.schedules.evaluation import parts, planned, values
+from anneal_utils.schedules.evaluation import planned, values
 from anneal_utils.schedules.peers import equivalents
 from anneal_utils.schedules.printing import code
 from anneal_utils.schedules.shapes import (
@@ -59,7 +60,6 @@ __all__ = [
     "equivalents",
     "horizon",
     "names",
-    "parts",
     "planned",
     "register",
     "unregister",

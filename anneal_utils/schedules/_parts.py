@@ -7,6 +7,7 @@ import numbers
 from anneal_utils import _checks
 
 import keras
+import numpy as np
 from keras.optimizers import schedules as keras_schedules
 
 ops = keras.ops
@@ -15,6 +16,18 @@ serializable = keras.saving.register_keras_serializable("anneal_utils")
 
 
 # ------------------------------------------------------------------------------- the step
+
+
+def step_of(step):
+    """``step``, a number or a tensor of any kind, in a kind that holds every step.
+
+    Numbers, and whole numbers of less than 32 bits, become int64, as ``fit`` asks; the rest stays.
+    """
+    if isinstance(step, numbers.Integral):
+        return ops.convert_to_tensor(step, "int64")
+    step = ops.convert_to_tensor(step)
+    kind = keras.backend.standardize_dtype(step.dtype)
+    return ops.cast(step, "int64") if "int" in kind and kind not in ("int32", "int64") else step
 
 
 def real(x):
@@ -43,7 +56,8 @@ def at(schedule: Schedule, step: int) -> float:
     import tensorflow as tf  # only here: the schedules themselves are Keras's operations
 
     with tf.init_scope():
-        return float(schedule(tf.constant(step, tf.int64)))
+        # Not float(): inside a tf.function that word may have been made an operation.
+        return np.asarray(schedule(tf.constant(step, tf.int64)), float).item()
 
 
 # --------------------------------------------------------------------------- shares and shapes
@@ -149,6 +163,15 @@ class Composed(Configured):
         """The schedule from its configuration."""
         made = {name: keras.saving.deserialize_keras_object(config[name]) for name in cls.inner}
         return cls(**{**config, **made})
+
+
+def parts(schedule) -> list[Schedule]:
+    """The schedules that a schedule of this package is made of."""
+    if not isinstance(schedule, Composed):
+        return []
+    named = [getattr(schedule, name) for name in schedule.inner]
+    flat = [x for value in named for x in (value if isinstance(value, list) else [value])]
+    return [part for part in flat if isinstance(part, Schedule)]
 
 
 def check_schedule(argument: str, value) -> Schedule:

@@ -73,7 +73,8 @@ def build(
 
     ``steps`` counts optimizer steps 0 .. ``steps`` - 1, one for each batch that ``fit`` trains on,
     also under gradient accumulation: take it from :func:`horizon`, which counts as ``fit`` does.
-    ``peak`` is applied at one of these steps. A decay reaches its end, zero for most, at step
+    ``peak`` is applied at one of these steps (by PyTorch's convention it may lie between two). A
+    decay reaches its end, zero for most, at step
     ``steps``, one after the last: no step is wasted on a rate of 0. Whatever the schedule, it
     holds its value of step ``steps`` for ever after.
 
@@ -94,15 +95,19 @@ def build(
 
     ``knobs`` are the keyword arguments of the registered function. ``end`` is always the share
     of the peak left at the horizon, ``low`` the share of the peak between cycles, ``cycles`` how
-    many of them. Shares of a horizon become steps by the one rule above. ``ValueError`` names a
-    knob that ``name`` does not take and those it takes.
+    many of them. Shares of a horizon become steps by the one rule above; a knob's is one of the
+    steps that the warmup leaves. ``ValueError`` names a knob that ``name`` does not take and those
+    it takes.
     """
     function = registered[_checks.choice("name", name, registered)]
-    peak, steps = _checks.positive("peak", peak), _checks.count("steps", steps)
+    peak = _checks.number("peak", peak, low=0, high=1e30, open_low=True)  # float32 ends at 3e38
+    steps = _checks.count("steps", steps)
+    if steps > 2**31:
+        _checks.fail("steps", steps, "must be <= 2 ** 31: whole numbers are exact that far")
     if convention is not None:
         _checks.choice("convention", convention, ("pytorch", "huggingface"))
     parameters = list(inspect.signature(function).parameters.values())[2:]
-    known = [p.name for p in parameters]
+    known = [p.name for p in parameters if p.name != "convention"]
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         for knob in knobs:
             if knob not in known:
@@ -117,7 +122,14 @@ def build(
         if convention == "pytorch":
             knobs["convention"] = convention
     rise = 0 if warmup is None else _parts.rise_of("warmup", warmup, steps)
-    schedule = _parts.check_schedule(f"schedule {name!r}", function(peak, steps - rise, **knobs))
+    try:
+        made = function(peak, steps - rise, **knobs)
+    except ValueError as error:
+        if not rise:
+            raise
+        left = f"warmup = {warmup!r} leaves {steps - rise} of {steps} steps"
+        raise ValueError(f"{str(error).rstrip('.')} ({left}).") from None
+    schedule = _parts.check_schedule(f"schedule {name!r}", made)
     if rise:
         first = _parts.at(schedule, 0)
         start = {None: first / (rise + 1), "pytorch": first / 3, "huggingface": 0.0}[convention]
@@ -170,7 +182,7 @@ def _exponential(peak, steps, end=0.01, floor=0.0):
 @register("inverse_time")
 def _inverse_time(peak, steps, end=0.01):
     """peak / (1 + (1 / end - 1) t / T) (after Robbins & Monro 1951)."""
-    end = _checks.number("end", end, low=0, high=1, open_low=True)
+    end = _checks.number("end", end, low=1e-30, high=1)
     return keras_schedules.InverseTimeDecay(peak, steps, 1 / end - 1)
 
 
@@ -184,9 +196,6 @@ def _inverse_sqrt(peak, steps, timescale=0.05):
 def _polynomial(peak, steps, power=2.0, end=0.0):
     """peak * (end + (1 - end) (1 - t / T) ** power) (Chen et al. 2017: power 0.9)."""
     power = _checks.positive("power", power)
-    if power != int(power) and steps > 2**24:
-        # Keras's float32 would round a late step up to the end, which XLA makes less than nothing.
-        _checks.fail("steps", steps, f"must be <= 2 ** 24 with the fractional power = {power!r}")
     return keras_schedules.PolynomialDecay(peak, steps, peak * fraction("end", end), power)
 
 
@@ -260,10 +269,11 @@ def _exp_range(peak, steps, cycles=3, low=0.1, end=0.1, rise=0.5):
     """
     end = _checks.number("end", end, low=0, high=1, open_low=True)
     low, cycle, gamma = fraction("low", low) * peak, _cycle(steps, cycles, rise), end ** (1 / steps)
-    done, period = np.arange(cycle["period"]), cycle["period"]
-    up = cycle["up"] or period // 2
-    height = np.minimum(done / up, (period - done) / (period - up)) * gamma**done
-    high = low + (peak - low) / float(height.max())
+    # The highest step is the apex, or lies before it where the rise is lost again on the way up.
+    up = cycle["up"] or cycle["period"] // 2
+    turn = min(up, -1 / math.log(gamma)) if gamma < 1 else up
+    height = max(max(1, done) / up * gamma ** max(1, done) for done in (int(turn), math.ceil(turn)))
+    high = low + (peak - low) / height
     return Cyclical(low, high, **cycle, amplitude="exp_range", gamma=gamma)
 
 
@@ -276,19 +286,21 @@ def _cosine_restarts(peak, steps, cycles=3, end=0.0, growth=1.0, decay=1.0):
     cycles, end = _checks.count("cycles", cycles), fraction("end", end)
     growth = _checks.number("growth", growth, low=1)
     decay = _checks.number("decay", decay, low=0, high=1, open_low=True)
+    if cycles * math.log(growth) > 600:
+        _checks.fail("growth", growth, f"must leave a step to each of {cycles} cycles")
     lengths = np.cumsum(growth ** np.arange(cycles))
     starts = [0, *(steps_of(float(x / lengths[-1]), steps) for x in lengths)]
     decays = [stop - start for start, stop in itertools.pairwise(starts)]
     if min(decays) < 1:
         _checks.fail("cycles", cycles, f"must leave a step to each cycle of {steps} steps")
-    if decay ** (cycles - 1) < end:
+    if decay ** (cycles - 1) < max(end * (1 - 1e-9), 1e-30):
         _checks.fail("decay", decay, f"must leave the last of {cycles} peaks above end = {end!r}")
     heights = [decay**cycle for cycle in range(cycles)]
     # Not CosineDecayRestarts, which restarts a step late at some periods (in a graph, see
     # _parts.cycle_and_rest), and which cannot end a last, shorter cycle at the horizon.
     return Sequential(
         [
-            keras_schedules.CosineDecay(peak * height, length, alpha=end / height)
+            keras_schedules.CosineDecay(peak * height, length, alpha=min(end / height, 1.0))
             for height, length in zip(heights, decays, strict=True)
         ],
         starts[1:-1],
@@ -307,6 +319,7 @@ def _one_cycle(
     convention="optax",
 ):
     """From peak / start_divisor up to peak at rise T, then almost to 0 (Smith & Topin 2018)."""
+    _checks.count("steps", steps, low=2)
     _parts.rise_of("rise", rise, steps)
     return OneCycle(peak, steps, rise, shape, start_divisor, final_divisor, tail, convention)
 

@@ -16,7 +16,10 @@ from anneal_utils.schedules._parts import (
     ops,
     real,
     serializable,
+    step_of,
 )
+
+from keras.optimizers import schedules as keras_schedules
 
 
 @serializable
@@ -47,7 +50,7 @@ class Warmup(Composed):
 
     def __call__(self, step):
         """The rate at ``step``."""
-        step = ops.convert_to_tensor(step)
+        step = step_of(step)
         target = real(self.schedule(ops.zeros_like(step)))
         u = ops.clip(real(step) / self.steps, 0.0, 1.0)
         if self.shape == "exponential":
@@ -92,7 +95,7 @@ class Sequential(Composed):
 
     def __call__(self, step):
         """The rate at ``step``."""
-        step = ops.convert_to_tensor(step)
+        step = step_of(step)
         rate = real(self.schedules[0](step))
         # Every piece is evaluated at every step: clamped, so that none sees a negative step.
         for boundary, schedule in zip(self.boundaries, self.schedules[1:], strict=True):
@@ -153,8 +156,9 @@ class Hold(Composed):
 
     The horizon of a schedule: :func:`build` puts it around everything that it returns. Alone, a
     schedule goes on beyond its end as it does elsewhere: a cycle climbs again, an exponential
-    falls on, a polynomial with a fractional power may be NaN in a compiled step. ``ValueError``
-    if the rate at ``steps`` is not a finite number >= 0.
+    falls on, Keras's polynomial may be NaN or below 0 in a compiled step. (Where one is among the
+    parts, such a rate is replaced by the one at ``steps``.) ``ValueError`` if the rate at ``steps``
+    is not a finite number >= 0.
 
     >>> from anneal_utils.schedules import Cyclical
     >>> rate = Hold(Cyclical(0.0, 1.0, 4), 2)
@@ -168,9 +172,17 @@ class Hold(Composed):
         # Asked once, outside of any compiled step, where 1 - T / T is exactly 0.
         self._last = _parts.at(schedule, self.steps)
         _checks.number(f"schedule's rate at steps = {self.steps}", self._last, low=0)
+        self._mended = _has_polynomial(schedule)
 
     def __call__(self, step):
         """The rate at ``step``."""
-        step = ops.convert_to_tensor(step)
+        step = step_of(step)
         before = real(self.schedule(ops.minimum(step, self.steps - 1)))
+        if self._mended:  # XLA makes 1 - t / T less than 0 where t has come near to T
+            before = ops.where(before >= 0, before, self._last)
         return ops.where(step < self.steps, before, self._last)
+
+
+def _has_polynomial(schedule) -> bool:
+    own = isinstance(schedule, keras_schedules.PolynomialDecay)
+    return own or any(map(_has_polynomial, _parts.parts(schedule)))

@@ -3,7 +3,7 @@
 import numbers
 
 from anneal_utils import _checks
-from anneal_utils.schedules._parts import Composed, Configured, Schedule, ops
+from anneal_utils.schedules._parts import Composed, Configured, Schedule, ops, parts
 from anneal_utils.schedules.combinators import Hold, Scale, Sequential, Warmup
 from anneal_utils.schedules.shapes import Knots
 
@@ -24,6 +24,7 @@ def values(schedule, steps: int, *, exact: bool = False, dtype: str = "float32")
     array([0.1, 0.1, 0.1], dtype=float32)
     """
     steps = _checks.count("steps", steps)
+    _checks.choice("dtype", dtype, ("float32", "float64"))
     if isinstance(schedule, numbers.Real):
         return np.full(steps, _checks.number("schedule", schedule, low=0), dtype)
     if not isinstance(schedule, Schedule):
@@ -48,15 +49,6 @@ def values(schedule, steps: int, *, exact: bool = False, dtype: str = "float32")
 
     # A concrete function: TensorFlow warns when many different functions are called like this.
     return loop.get_concrete_function()().numpy()
-
-
-def parts(schedule) -> list[Schedule]:
-    """The schedules that a schedule of this package is made of."""
-    if not isinstance(schedule, Composed):
-        return []
-    named = [getattr(schedule, name) for name in schedule.inner]
-    flat = [x for value in named for x in (value if isinstance(value, list) else [value])]
-    return [part for part in flat if isinstance(part, Schedule)]
 
 
 def _vectorises(schedule) -> bool:

@@ -4,8 +4,8 @@ from anneal_utils import _checks
 from anneal_utils.schedules._parts import steps_of
 
 LIBRARIES = ("keras", "pytorch", "transformers", "timm", "optax", "fastai")
-_ONE_LATER = "Changes one step after its boundary: at 20 for 19."
-_EARLIER = "Peak and end one step earlier than here: at rise T - 1 and T - 1."
+_ONE_LATER = "Changes one step after its boundary."
+_EARLIER = "Peak and end one step earlier than without convention."
 _FROM_ZERO = "Its warmup starts at 0, so the first step does nothing."
 _FOR_EVER = "Goes on after the last step; here the value is held."
 _CLIMBS = "Climbs again after the last step; here the value is held."
@@ -30,7 +30,7 @@ _ROWS = [
      "{torch}.MultiStepLR(optimizer, milestones={drops}, gamma=0.5)", ""),
     ("step", "", "timm",
      "timm.scheduler.MultiStepLRScheduler(optimizer, decay_t={after}, decay_rate=0.5, "
-     "t_in_epochs=False)", "Drops one step before its milestone: at 20 for 21."),
+     "t_in_epochs=False)", "Drops one step before its milestone."),
     ("step", "", "optax",
      "optax.piecewise_constant_schedule({P}, {halvings})", ""),
     ("exponential", "", "keras",
@@ -158,13 +158,14 @@ _ROWS = [
     ("warmup", 'build("cosine", {P}, {T}, warmup={W})', "pytorch",
      "{torch}.SequentialLR(optimizer, [{torch}.LinearLR(optimizer, start_factor=1 / {V}, "
      "total_iters={W}), {torch}.CosineAnnealingLR(optimizer, T_max={M})], milestones=[{W}])",
-     "LinearLR starts at a third if not told otherwise."),
+     "LinearLR starts at a third if not told otherwise. " + _CLIMBS),
     ("warmup", 'build("cosine", {P}, {T}, warmup={W}, convention="pytorch")', "pytorch",
      "{torch}.SequentialLR(optimizer, [{torch}.LinearLR(optimizer, total_iters={W}), "
-     "{torch}.CosineAnnealingLR(optimizer, T_max={M})], milestones=[{W}])", "Starts at a third."),
+     "{torch}.CosineAnnealingLR(optimizer, T_max={M})], milestones=[{W}])",
+     "Starts at a third. " + _CLIMBS),
     ("warmup", 'build("cosine", {P}, {T}, warmup={W}, convention="huggingface")', "transformers",
      "transformers.get_cosine_schedule_with_warmup(optimizer, num_warmup_steps={W}, "
-     "num_training_steps={T})", _FROM_ZERO),
+     "num_training_steps={T})", _FROM_ZERO + " " + _CLIMBS),
     ("warmup", 'build("cosine", {P}, {T}, warmup={W})', "timm",
      "timm.scheduler.CosineLRScheduler(optimizer, t_initial={M}, warmup_t={W}, "
      "warmup_lr_init={P} / {V}, warmup_prefix=True, t_in_epochs=False)", _PREFIX),
@@ -188,7 +189,8 @@ _ROWS = [
      "optax.polynomial_schedule({P}, 0.0, 2, {rest})], [{cut}])", ""),
     ("product", 'Scale(build("cosine", {P}, {T}), build("step", 1.0, {T}))', "pytorch",
      "{torch}.ChainedScheduler([{torch}.CosineAnnealingLR(optimizer, T_max={T}), "
-     "{torch}.MultiStepLR(optimizer, milestones={drops}, gamma=0.5)], optimizer=optimizer)", ""),
+     "{torch}.MultiStepLR(optimizer, milestones={drops}, gamma=0.5)], optimizer=optimizer)",
+     _CLIMBS),
 ]  # fmt: skip
 
 

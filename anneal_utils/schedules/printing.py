@@ -1,6 +1,7 @@
 """A schedule as text: the call that makes it, and a plain function of the step."""
 
 import inspect
+import math
 import re
 
 from anneal_utils import _checks
@@ -21,7 +22,8 @@ def code(schedule: Schedule) -> str:
     compiles the step (optax under ``jit``) takes a table, ``[rate(t) for t in range(T + 1)]``. It
     computes in float64, so it agrees with the schedule to the rounding of float32. Known for
     Keras's schedules and those of this module, in any combination. ``ValueError`` for another
-    class, of which only its author knows the formula.
+    class, of which only its author knows the formula. (Keras's own restarts and staircases may
+    come a step later in a compiled step than in theirs or in this formula.)
 
     >>> text = code(keras_schedules.PolynomialDecay(0.1, 10, end_learning_rate=0.0))
     >>> space = {}
@@ -64,10 +66,14 @@ def _call(schedule) -> str:
 def _text(value) -> str:
     if isinstance(value, Schedule):
         return _call(value)
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_text, value))}]"
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        _checks.fail("a number of the schedule", value, "must be finite to be printed")
     return repr(value)
 
 
@@ -127,6 +133,8 @@ _PLAIN = {
 def _expression(schedule, step: str) -> str:
     """The rate at ``step``, an expression, as an expression of functions of ``plain``."""
     kind = type(schedule)
+    if kind is keras_schedules.CosineDecayRestarts and schedule._t_mul < 1:
+        _checks.fail("t_mul", schedule._t_mul, "must be >= 1: shrinking cycles come to an end")
     if kind is keras_schedules.CosineDecay:
         return _cosine(schedule, step)
     if kind in _PLAIN:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from anneal_utils import _checks
 from anneal_utils.schedules import _parts
-from anneal_utils.schedules._parts import Configured, ops, real, serializable, steps_of
+from anneal_utils.schedules._parts import Configured, ops, real, serializable, step_of, steps_of
 
 import numpy as np
 
@@ -50,12 +50,14 @@ class Cyclical(Configured):
         self.gamma = _checks.number("gamma", gamma, low=0, high=1, open_low=True)
         self.stairs = _checks.count("stairs", stairs, low=2)
         self.up = up if up is None else _checks.count("up", up)
-        if up is not None and (self.up >= self.period or shape != "triangle"):
-            _checks.fail("up", up, f'must be < period = {period!r}, with shape="triangle"')
+        if up is not None and shape != "triangle":
+            _checks.fail("up", up, f"must be None with shape = {shape!r}: only a triangle rises")
+        if up is not None and self.up >= self.period:
+            _checks.fail("up", up, f"must be < period = {period!r}")
 
     def __call__(self, step):
         """The rate at ``step``."""
-        step = ops.convert_to_tensor(step)
+        step = step_of(step)
         cycle, done = _parts.cycle_and_rest(step, self.period)
         height = self._height(done)
         if self.amplitude == "halved":
@@ -128,6 +130,9 @@ class OneCycle(Configured):
         self.convention = _checks.choice("convention", convention, ("optax", "pytorch"))
         if convention == "pytorch" and not 1 <= self._share() * self.steps:
             _checks.fail("warmup", warmup, "must be at least one step in PyTorch's convention")
+        places = [place for place, _ in self.points()[1:]]
+        if places != sorted(set(places)):
+            _checks.fail("tail", tail, f"must leave steps between it and warmup = {warmup!r}")
 
     def _share(self) -> float:
         """The warmup as a share."""
@@ -145,7 +150,7 @@ class OneCycle(Configured):
 
     def __call__(self, step):
         """The rate at ``step``."""
-        step = ops.convert_to_tensor(step)
+        step = step_of(step)
         rate = self.peak
         for (begin, first), (end, last) in itertools.pairwise(self.points()):
             if begin < end:
@@ -191,7 +196,7 @@ class WarmupStableDecay(Configured):
 
     def __call__(self, step):
         """The rate at ``step``."""
-        step = ops.convert_to_tensor(step)
+        step = step_of(step)
         rise, fall = self.phases()
         u = ops.clip(real(step - (self.steps - fall)) / fall, 0.0, 1.0)
         height = _parts.descent(self.shape, u, self.end / self.peak)
@@ -278,11 +283,14 @@ class Power(Configured):
     def _trunk_end(self) -> float:
         """The rate of the power law where the cooldown begins."""
         begin = self.steps - steps_of(self.cooldown, self.steps)
-        return self.peak * max(begin / self.hold, 1.0) ** -self.exponent
+        rate = self.peak * math.exp(-self.exponent * math.log(max(begin / self.hold, 1.0)))
+        if rate < 1e-30:
+            _checks.fail("exponent", self.exponent, "must leave a rate above 0 to the cooldown")
+        return rate
 
     def __call__(self, step):
         """The rate at ``step``."""
-        step = ops.convert_to_tensor(step)
+        step = step_of(step)
         fall = steps_of(self.cooldown, self.steps)
         trunk = real(ops.minimum(step, self.steps - fall) if fall else step)
         rate = self.peak * ops.power(ops.maximum(trunk / self.hold, 1.0), -self.exponent)
@@ -342,13 +350,16 @@ class Knots(Configured):
 
     def __call__(self, step):
         """The rate at ``step``."""
-        step = ops.convert_to_tensor(step)
+        step = step_of(step)
         # One piece before, between and after the points: where it begins, its length, its rates.
         begins = [self.steps[0], *self.steps]
         ends = [*self.steps, self.steps[-1]]
         lengths = [max(1, end - begin) for begin, end in zip(begins, ends, strict=True)]
         firsts, lasts = [self.rates[0], *self.rates], [*self.rates, self.rates[-1]]
-        piece = sum(ops.cast(step >= knot, "int32") for knot in self.steps)
+        kind = step.dtype
+        knots = ops.cast(ops.convert_to_tensor(np.array(self.steps)), kind)
+        piece = ops.searchsorted(knots, ops.reshape(step, (-1,)), side="right")
+        piece = ops.reshape(piece, ops.shape(step))
         begin, length, first, last = (
             ops.take(ops.convert_to_tensor(np.array(values)), piece)
             for values in (begins, lengths, firsts, lasts)

@@ -104,7 +104,11 @@ def grid(
     if epochs is not None:
         epochs = _checks.count("epochs", epochs)
     if warmup is not None:
-        _checks.number("warmup", warmup, low=0)
+        if _checks.number("warmup", warmup, low=0) >= 1 and not isinstance(
+            warmup, numbers.Integral
+        ):
+            rule = "must be a share of the horizon in [0, 1), or a whole number of steps"
+            _checks.fail("warmup", warmup, rule)
     optimizers = optimizer if isinstance(optimizer, Mapping) else {None: optimizer}
     runs = []
     for name, make in optimizers.items():
@@ -141,7 +145,8 @@ def _recipes(given) -> dict:
         elif isinstance(recipe, tuple):
             name, knobs = recipe
             _checks.choice("schedules", name, schedules.names())
-            frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in knobs.items()}
+            plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in knobs.items()}
+            frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
             recipe = (name, tuple(sorted(frozen.items())))
         elif isinstance(recipe, numbers.Real):
             recipe = _checks.number(f"schedules[{label!r}]", recipe, low=0)
@@ -209,9 +214,8 @@ def schedule_of(problem: Problem, run: Run):
     """What the run's optimizer follows: a Keras schedule, a number, or a function of the epoch."""
     if isinstance(run.recipe, str | tuple):
         name, knobs = (run.recipe, ()) if isinstance(run.recipe, str) else run.recipe
-        return schedules.build(
-            name, run.peak, steps_of(problem, run), warmup=run.warmup, **dict(knobs)
-        )
+        knobs = {"warmup": run.warmup, **dict(knobs)}  # a recipe's own warmup comes first
+        return schedules.build(name, run.peak, steps_of(problem, run), **knobs)
     if isinstance(run.recipe, Plateau):
         return run.peak  # until the plateau callback lowers it
     return run.recipe
