@@ -7,7 +7,7 @@ from tools import pages
 import numpy as np
 import pytest
 
-NUMBER = re.compile(r"\d+(?:\.\d+)?")
+NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 SHOWN = re.compile(r"^```text\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
@@ -35,6 +35,7 @@ def test_the_page_around_fit_prints_what_it_shows():
 def test_a_page_is_compared_by_its_words_and_numbers():
     assert same("loss 0.12, 24% above\n", "loss 0.12, 25%  above\n")
     assert same("rates [0.45 0.3 ]\n", "rates [0.451 0.3 ]\n")
+    assert same("by -0% [-1%, +0%]", "by +0% [+0%, +1%]") and not same("by -5%", "by +5%")
     for other in ("loss 0.12, 31% above", "loss 0.12, 24% below", "loss 0.12"):
         assert not same("loss 0.12, 24% above", other)
     assert not same("difference: 0.0", "difference: 1e-07") and not same("at 0.5", "at 0.7")
