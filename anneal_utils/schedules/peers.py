@@ -3,7 +3,6 @@
 from anneal_utils import _checks
 from anneal_utils.schedules._parts import steps_of
 
-LIBRARIES = ("keras", "pytorch", "transformers", "timm", "optax", "fastai")
 _ONE_LATER = "Changes one step after its boundary."
 _EARLIER = "Peak and end one step earlier than without convention."
 _FROM_ZERO = "Its warmup starts at 0, so the first step does nothing."
