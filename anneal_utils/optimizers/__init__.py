@@ -17,7 +17,7 @@ first. In a new process, before ``keras.saving.load_model``::
 from anneal_utils.optimizers._adam import SWATS, AdaBound
 from anneal_utils.optimizers._averaged import AveragedAdamW, EvaluateAverage
 from anneal_utils.optimizers._losses import HypergradientSGD, PolyakSGD
-from anneal_utils.optimizers._wrapper import unwrap
+from anneal_utils.optimizers._wrapper import chain, unwrap
 from anneal_utils.optimizers.wrappers import LayerRates, Scheduled, layer_decay
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "LayerRates",
     "PolyakSGD",
     "Scheduled",
+    "chain",
     "layer_decay",
     "unwrap",
 ]
