@@ -2,10 +2,10 @@
 
 import random
 
-from anneal_utils import _checks
+from anneal_utils import _checks, _internals
 from anneal_utils.callbacks import _optimizers, advice
 from anneal_utils.callbacks.recorder import retrace
-from anneal_utils.optimizers._wrapper import chain
+from anneal_utils.optimizers import chain
 
 import keras
 import numpy as np
@@ -98,7 +98,7 @@ class RangeTest(keras.callbacks.Callback):
             for node in tf.train.TrackableView(self.model).descendants()
             if isinstance(node, tf.Variable)
         ]
-        if (seeds := _global_seeds()) is not None:
+        if (seeds := _internals.global_seeds()) is not None:
             held.append(seeds)
         held = {id(variable): variable for variable in held}.values()
         self._saved = [(variable, variable.numpy()) for variable in held]
@@ -203,12 +203,3 @@ class RangeTest(keras.callbacks.Callback):
 
         vars(guarded).update(vars(step), guarded=step)
         self.model.train_function = guarded
-
-
-def _global_seeds():
-    """The state of Keras's own generator, from which layers without a seed may draw; or None."""
-    from keras.src.backend.common import global_state  # no public way leads to it
-    from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
-
-    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
-    return None if generator is None else generator.state

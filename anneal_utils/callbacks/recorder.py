@@ -4,9 +4,9 @@ import contextlib
 import functools
 import operator
 
-from anneal_utils import _checks
+from anneal_utils import _checks, _internals
 from anneal_utils.callbacks import _optimizers
-from anneal_utils.optimizers._wrapper import unwrap
+from anneal_utils.optimizers import unwrap
 
 import keras
 import numpy as np
@@ -229,11 +229,9 @@ class _Probe:
     def _hooked(self, optimizer):
         """Every update of ``optimizer`` in the block is written down.
 
-        ``_backend_update_step`` is the one place that is reached by real updates only: the public
-        ``apply`` also takes gradients that are accumulated, and ``update_step`` is called for
-        every weight. The replicas of a strategy are traced by turns, so this may be nested.
+        The replicas of a strategy are traced by turns, so this may be nested.
         """
-        own, name = vars(optimizer), "_backend_update_step"
+        own, name = vars(optimizer), _internals.UPDATE
         if not self._inside:
             update, self._before = getattr(optimizer, name), own.get(name)
 
