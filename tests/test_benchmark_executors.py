@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 
-from anneal_utils import benchmark, identity, problems, schedules
+from anneal_utils import _signals, benchmark, identity, problems, schedules
 from anneal_utils.benchmark import driver, plugins, running
 
 import keras
@@ -185,7 +185,13 @@ def test_what_a_worker_has_otherwise_is_refused(what, worker, tmp_path, monkeypa
 
 
 def test_a_refusal_of_a_worker_ends_the_processes_too(tmp_path, monkeypatch, registries):
+    from joblib.externals.loky import get_reusable_executor
+
     sentence = here_and_there("schedule", monkeypatch)
+    given = dict(max_workers=2, timeout=60, initializer=_signals.leave_to_parent)
+    pool = get_reusable_executor(**given)  # the one that is used below
     with pytest.raises(benchmark.Stopped, match=sentence):
         computed(tmp_path, problems=["quadratic:epochs=2"], schedules=["cosine"], jobs=2)
+    with pytest.raises(RuntimeError, match="shutdown"):
+        pool.submit(int)
     assert not list(tmp_path.iterdir())

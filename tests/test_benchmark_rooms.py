@@ -34,7 +34,7 @@ PUBLIC = {
     "ratios": "report",
     "recommendation": "results",
     "register_optimizer": "name, make=None, *, centre, overwrite=False",
-    "regret": "report",
+    "regret": "report, chance=None",
     "run": (
         "problems=None, schedules=None, optimizers=('sgd',), *, horizons=(1.0,), "
         "extra_horizons=None, extra_problems=None, jobs=1, dask=None, cache=CACHE, plugins=(), "
@@ -45,7 +45,7 @@ PUBLIC = {
     "sensitivity": "results, **which",
     "sensitivity_widths": "trials, factor=1.2",
     "settings": "profile, **given",
-    "stale": "results, *, sample=None, seed=0",
+    "stale": "results, *, sample=None, seed=0, problems=()",
     "worst_case": "results, **which",
 }
 OTHERS = {

@@ -1,6 +1,6 @@
 """What the results say: ranks, regret, profiles, curves, paired differences."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from anneal_utils import _checks, statistics
 from anneal_utils.benchmark.entrants import problem_of
@@ -31,17 +31,17 @@ def cube(report: pd.DataFrame, column: str = "value") -> tuple[np.ndarray, list,
     return values.reshape(len(settings), len(names), len(seeds)), settings, names
 
 
-def regret(report: pd.DataFrame) -> pd.DataFrame:
+def regret(report: pd.DataFrame, chance: Mapping | None = None) -> pd.DataFrame:
     """Normalised regret of each schedule in each setting, [settings x schedules].
 
     (mean loss - best schedule's mean loss) / (chance - best), so 0 is the best schedule and 1 has
-    learned nothing; "chance" is the loss of the problem's untrained model.
+    learned nothing. ``chance``: ``{problem: loss of a model that has learned nothing}``, as
+    results have it in ``provenance["chance"]``; a problem that is not in it is asked itself.
     """
     values, settings, names = cube(report)
     means = values.mean(axis=2)
-    chance = np.array([[problem_of(problem).chance_loss] for problem, *_ in settings])
     index = pd.MultiIndex.from_tuples(settings, names=["problem", "optimizer", "horizon"])
-    return pd.DataFrame(_regret(means, chance), index, names)
+    return pd.DataFrame(_regret(means, _chances(settings, chance)), index, names)
 
 
 def _regret(means: np.ndarray, chance: np.ndarray) -> np.ndarray:
@@ -50,6 +50,14 @@ def _regret(means: np.ndarray, chance: np.ndarray) -> np.ndarray:
     # Where no schedule has learned anything there is no scale: 1 for all but the best.
     gap = np.where(chance > best, chance - best, np.inf)
     return np.where(chance > best, (means - best) / gap, means > best)
+
+
+def _chances(settings, known: Mapping | None) -> np.ndarray:
+    """The chance losses, [settings, 1]; results from before they were kept ask the problems."""
+    known = known or {}
+    asked = dict.fromkeys(problem for problem, *_ in settings)
+    losses = {p: known[p] if p in known else problem_of(p).chance_loss for p in asked}
+    return np.array([[losses[problem]] for problem, *_ in settings])
 
 
 def ratios(report: pd.DataFrame) -> pd.DataFrame:
@@ -72,6 +80,7 @@ def ranking(results: Results, **which) -> pd.DataFrame:
     lost, _, _ = cube(report, "lost")
     ranks = statistics.mean_ranks(values)
     means = report.groupby("schedule")
+    regrets = regret(report, results.provenance.get("chance"))[names].to_numpy()
     widths = sensitivity_widths(trials)
     return (
         pd.DataFrame(
@@ -82,7 +91,7 @@ def ranking(results: Results, **which) -> pd.DataFrame:
                 "high": [effect.high for effect in ranks],
                 "regret": [
                     statistics.interquartile_mean(column) if len(column) > 1 else float(column[0])
-                    for column in regret(report)[names].to_numpy().T
+                    for column in regrets.T
                 ],
                 "width": [widths[name] for name in names],
                 "failures": lost.mean(axis=(0, 2)),
@@ -149,7 +158,8 @@ def best_of_k(results: Results, **which) -> pd.DataFrame:
     trials = select(results.trials, **which)
     trials, curves = trials[trials["kind"] == "grid"], {}
     for (problem, *_), setting in trials.groupby(["problem", "optimizer", "horizon"], sort=False):
-        lowest, chance = setting["value"].min(), problem_of(problem).chance_loss
+        lowest = setting["value"].min()
+        ((chance,),) = _chances([(problem,)], results.provenance.get("chance"))
         for schedule, rows in setting.groupby("schedule", sort=False):
             scaled = (rows["value"] - lowest) / max(chance - lowest, np.finfo(float).tiny)
             curve = statistics.expected_best(np.minimum(scaled, 1.0))
@@ -191,9 +201,10 @@ def worst_case(results: Results, **which) -> pd.DataFrame:
     worst regret is the smallest). The tuned peaks are held fixed.
     """
     report = select(results.report, **which)
-    table = regret(report)
+    known = results.provenance.get("chance")
+    table = regret(report, known)
     values, settings, names = cube(report)
-    chance = np.array([[problem_of(problem).chance_loss] for problem, *_ in settings])
+    chance = _chances(settings, known)
     draws = np.random.default_rng(0).integers(values.shape[2], size=(2000, values.shape[2]))
     means = np.stack([values[:, :, draw].mean(axis=2) for draw in draws])
     winners = _regret(means, chance).max(axis=1).argmin(axis=1)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from anneal_utils import identity, optimizers, training
+from anneal_utils.problems import Problem
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ COLUMNS = {
 class Chunk:
     """Runs that are computed, kept and read as one: a recipe, its peaks, its seeds."""
 
-    problem: str
+    problem: str | Problem  # an object never leaves its process
     optimizer: str
     epochs: int
     schedule: str

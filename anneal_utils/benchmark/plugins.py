@@ -61,7 +61,15 @@ def _execute(plugin: Plugin) -> None:
 
 
 def refuse_what_workers_lack(groups, methods) -> None:
-    """What was registered in this process alone: workers could not know it."""
+    """What this process alone has: workers could not know it."""
+    for group in groups:
+        if not isinstance(group.problem, str):
+            _checks.fail(
+                "problem",
+                group.problem.name,
+                "is an object of this process; for other processes (jobs > 1, Dask) put a function "
+                "that returns it, under problems.register, into a file and pass it as a plugin",
+            )
     used = {
         "schedule": {name for name, _ in methods.values()},
         "problem": {parse(group.problem)[0] for group in groups},

@@ -1,5 +1,6 @@
 """The protocol: what is the same for every method, and the profiles that choose what competes."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from anneal_utils import _checks, optimizers, problems
@@ -33,12 +34,18 @@ class Protocol:
     def __post_init__(self):
         """Check the numbers."""
         if self.peaks is not None:
+            if isinstance(self.peaks, str) or not isinstance(self.peaks, Iterable):
+                _checks.fail("peaks", self.peaks, "must be a list of at least three rates")
             peaks = tuple(sorted({_checks.positive("peaks", peak) for peak in self.peaks}))
             if len(peaks) < 3:
                 _checks.fail("peaks", self.peaks, "must be at least three different rates")
             object.__setattr__(self, "peaks", peaks)
             object.__setattr__(self, "budget", len(peaks))
         _checks.count("budget", self.budget, low=3)  # an interior optimum has two neighbours
+        for name in ("seeds", "tuning_seeds"):
+            if isinstance(getattr(self, name), Iterable):
+                rule = "must be a whole number: how many; which ones is part of the protocol"
+                _checks.fail(name, getattr(self, name), rule)
         _checks.count("tuning_seeds", self.tuning_seeds)
         if _checks.count("seeds", self.seeds, low=2) > TUNING:
             _checks.fail("seeds", self.seeds, f"must be <= {TUNING}, where the tuning seeds start")

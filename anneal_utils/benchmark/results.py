@@ -22,6 +22,9 @@ class Results:
     the held-out loss, penalty included), failures, runs. ``report``: the same method columns, peak,
     seed, train_loss, val_loss, val_accuracy, value (held-out loss or penalty), lost,
     diverged_step (-1: none), trials (grid and extensions), interior.
+
+    In ``provenance``, among others: ``chance`` (the loss of having learned nothing, by problem),
+    ``objects`` (problems that were given as objects), ``names`` (of the schedules, by label).
     """
 
     trials: pd.DataFrame

@@ -6,10 +6,12 @@ import platform
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 
 from anneal_utils import _checks, headless, identity, training
 from anneal_utils.benchmark.chunks import FORMAT
 from anneal_utils.benchmark.driver import Driver
+from anneal_utils.benchmark.entrants import label_of, listed, problem_of
 from anneal_utils.benchmark.executors import executor_of
 from anneal_utils.benchmark.finished import CACHE, Cache
 from anneal_utils.benchmark.planning import plan
@@ -17,40 +19,46 @@ from anneal_utils.benchmark.plugins import Plugin, load_plugin, refuse_what_work
 from anneal_utils.benchmark.protocol import METHOD
 from anneal_utils.benchmark.results import Results, plain_text
 from anneal_utils.benchmark.trials import protocol_of
+from anneal_utils.problems import Problem
 
 import pandas as pd
 from tqdm.auto import tqdm
 
 
 def run(
-    problems: Iterable[str] | None = None,
-    schedules: Iterable[str] | None = None,
-    optimizers: Iterable[str] = ("sgd",),
+    problems: str | Problem | Iterable[str | Problem] | None = None,
+    schedules: str | tuple | Iterable | Mapping | None = None,
+    optimizers: str | Iterable[str] = ("sgd",),
     *,
-    horizons: Iterable[float] = (1.0,),
+    horizons: float | Iterable[float] = (1.0,),
     extra_horizons: Mapping | None = None,
-    extra_problems: Iterable[str] | None = None,
+    extra_problems: str | Problem | Iterable[str | Problem] | None = None,
     jobs: int = 1,
     dask: str | None = None,
     cache=CACHE,
-    plugins: Iterable = (),
+    plugins: str | Path | Plugin | Iterable = (),
     mode: str = "auto",
     progress: bool | None = None,
     **protocol,
 ) -> Results:
     """Rank schedules under the protocol; finished chunks are read from ``cache``.
 
-    ``problems`` and ``schedules``: names, or texts such as ``"digits_noisy:noise=0.4"`` and
-    ``"cosine:warmup=0,0.1"`` (two variants inside one budget; see :func:`parse`); by default all.
-    ``optimizers``: of :func:`optimizer_names`. ``horizons``: multiples of each problem's epochs;
+    Of each of the following one, or a list. ``problems``: names, texts such as
+    ``"digits_noisy:noise=0.4"``, or ``Problem`` objects, which are called by their ``name`` and
+    work in this process only; by default all that need no download. ``schedules``: names, texts
+    such as ``"cosine:warmup=0,0.1"`` (two variants inside one budget; see :func:`parse`) or pairs
+    ``("wsd", {"cooldown": 0.3})``, or ``{label: one of these}``; by default all. ``optimizers``:
+    of :func:`optimizer_names`. ``horizons``: multiples of each problem's epochs;
     ``extra_horizons``: ``{optimizer: more of them}``, for ``extra_problems`` (default: all).
-    ``jobs``: processes (1: this one, with
-    threads); ``dask``: a scheduler's address instead. ``plugins``: files that register more.
+    ``plugins``: files that register more.
+
+    ``jobs``: processes (1: this one, with threads); ``dask``: a scheduler's address instead.
     ``protocol``: fields of :class:`Protocol`.
 
     ``ValueError`` for bad input; :class:`Stopped` or ``OSError`` where it could not go on.
     """
     started = time.time()
+    plugins = listed("plugins", plugins, str | Path | Plugin, "must be a file or a list of files")
     plugins = [p if isinstance(p, Plugin) else Plugin.read(p) for p in plugins]
     for plugin in plugins:
         load_plugin(plugin)
@@ -74,6 +82,7 @@ def run(
         parts = driver.run([protocol_of(group, methods, protocol) for group in groups])
         bar.total = bar.n  # the extensions are known now
     trials = pd.DataFrame([row for rows, _ in parts for row in rows])
+    competed = {label_of(group.problem): group.problem for group in groups}
     report = pd.concat([table for _, tables in parts for table in tables], ignore_index=True)
     own = [*METHOD, "epochs", "knobs"]
     report = report[[*own, *[column for column in report if column not in own]]]
@@ -82,9 +91,12 @@ def run(
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "minutes": round((time.time() - started) / 60, 2),
         "runs": {"computed": driver.computed, "from_cache": driver.reused},
-        "problems": list(dict.fromkeys(group.problem for group in groups)),
+        "problems": list(competed),
+        "objects": [label for label, one in competed.items() if not isinstance(one, str)],
+        "chance": {label: float(problem_of(one).chance_loss) for label, one in competed.items()},
         "optimizers": list(dict.fromkeys(group.optimizer for group in groups)),
         "schedules": list(methods),
+        "names": {label: name for label, (name, _) in methods.items()},
         "horizons": sorted({group.horizon for group in groups}),
         "protocol": asdict(protocol),
         "seeds": {"tuning": protocol.tuning(), "report": [0, protocol.seeds - 1]},

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 
 from anneal_utils import optimizers
 from anneal_utils.benchmark.chunks import Chunk, cell_of, judged
@@ -28,7 +27,7 @@ def protocol_of(group: Group, methods: Mapping, protocol: Protocol):
             group.problem, group.optimizer, group.epochs, name, knobs, tuple(peaks), tuple(seeds)
         )
 
-    where, chance = asdict(group), problem_of(group.problem).chance_loss
+    where, chance = group.columns(), problem_of(group.problem).chance_loss
     trials = []
 
     def note(label, knobs, kind, table):
