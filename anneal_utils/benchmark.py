@@ -34,20 +34,30 @@ from concurrent import futures
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from anneal_utils import _signals
+from anneal_utils import _needs, _signals
 
 if __name__ == "__main__":  # what follows takes seconds to import
     _signals.exit_with("Stopped before it began.")
 
-from anneal_utils import _checks, headless, identity, problems, schedules, statistics, training
-from anneal_utils.training.runs import optimizer_maker
+if missing := _needs.tensorflow("anneal_utils.benchmark"):
+    raise SystemExit(missing) if __name__ == "__main__" else ImportError(missing)
+
+from anneal_utils import (
+    _checks,
+    _files,
+    headless,
+    identity,
+    optimizers,
+    problems,
+    schedules,
+    statistics,
+    training,
+)
+from anneal_utils.registry import adding
 from anneal_utils.training.trainer import names_of
 
-import keras
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 FORMAT = 2  # of the results; another number is another meaning of the tables
@@ -110,28 +120,7 @@ class Protocol:
         return list(range(TUNING, TUNING + self.tuning_seeds))
 
 
-_optimizers: dict[str, tuple] = {}
-
-
-def register_optimizer(name: str, make, *, centre: float) -> None:
-    """Add an optimizer: a Keras name or class, or a function of the rate; ``centre``: of the scan.
-
-    ``ValueError`` if the name is taken.
-    """
-    if name in _optimizers:
-        _checks.fail("name", name, "is taken; choose another name")
-    optimizer_maker(make)  # refuses what training can not use
-    _optimizers[name] = (make, _checks.positive("centre", centre))
-
-
-def _momentum(rate=0.01):
-    return keras.optimizers.SGD(rate, momentum=0.9)
-
-
-register_optimizer("sgd", keras.optimizers.SGD, centre=0.1)
-register_optimizer("momentum", _momentum, centre=0.01)
-register_optimizer("adam", keras.optimizers.Adam, centre=0.001)
-_own_optimizers, _own_problems = set(_optimizers), set(problems.names())
+register_optimizer = optimizers.register
 
 # One protocol for both, so that "quick" gives some of the rows of "full", and the same ones.
 PROFILES = {
@@ -163,7 +152,7 @@ def default_problems() -> list[str]:
 
 def optimizer_names() -> list[str]:
     """Names that ``run`` knows as optimizers."""
-    return list(_optimizers)
+    return optimizers.names()
 
 
 @dataclass(frozen=True)
@@ -189,7 +178,7 @@ class Chunk:
             {label: (self.schedule, knobs)},
             self.peaks,
             self.seeds,
-            {self.optimizer: _optimizers[self.optimizer][0]},
+            {self.optimizer: optimizers.catalogue.registry[self.optimizer]},
             epochs=self.epochs,
             warmup=warmup,
         )
@@ -290,7 +279,7 @@ def _protocol(group: _Group, methods: Mapping, protocol: Protocol):
     # The centre: one scan, one schedule, whatever the methods are.
     centre = None
     if protocol.peaks is None:
-        start = _optimizers[group.optimizer][1]
+        start = optimizers.catalogue.registry.entry(group.optimizer).facts["centre"]
         peaks = _centred(start, protocol.scan_ratio, protocol.scan_points)
         (table,) = yield [chunk(protocol.scan_schedule, (), peaks, protocol.tuning())]
         scan = note(protocol.scan_schedule, (), "scan", table)
@@ -378,50 +367,36 @@ class Plugin:
             raise ValueError(f"plugin = {str(path)!r}: {reason}.") from error
 
 
-_loaded: dict[str, tuple[str, tuple]] = {}  # file name: its source, what it changed
+_loaded: dict[str, str] = {}  # file name: its source
 _loading = threading.Lock()  # a Dask worker may have several threads
+_REGISTRIES = {
+    "schedule": schedules.catalogue.registry,
+    "problem": problems.catalogue.registry,
+    "optimizer": optimizers.catalogue.registry,
+}
 
 
 def _load_plugin(plugin: Plugin) -> None:
     """Run the plugin once in this process; a changed text of the same name replaces it."""
-    registries = (schedules.catalogue.registered, problems._makers, _optimizers)
     with _loading:
-        source, changed = _loaded.pop(plugin.name, (None, ()))
-        if source != plugin.source:
-            _undo(changed, registries)
-            changed = _execute(plugin, registries)
-        _loaded[plugin.name] = (plugin.source, changed)
+        if _loaded.pop(plugin.name, None) != plugin.source:
+            _execute(plugin)
+        _loaded[plugin.name] = plugin.source
 
 
-def _undo(changed, registries) -> None:
-    """Take back what a plugin changed: its names go, what they stood for before comes back."""
-    for i, name, before in changed:
-        if before is None:
-            registries[i].pop(name, None)
-        else:
-            registries[i][name] = before
-
-
-def _execute(plugin: Plugin, registries) -> tuple:
-    """Run the text; what it changed, as (number of the registry, name, before). All or nothing."""
-    before = [dict(registry) for registry in registries]
+def _execute(plugin: Plugin) -> None:
+    """Run the text in place of what it was before. All or nothing."""
     module = types.ModuleType(f"anneal_plugin_{Path(plugin.name).stem}")
     sys.modules[module.__name__] = module  # so that its classes can be pickled and serialised
+    for registry in _REGISTRIES.values():
+        registry.forget(module.__name__)
     try:
-        exec(compile(plugin.source, plugin.name, "exec"), module.__dict__)
-        error = None
-    except Exception as caught:
-        error = caught
-    changed = tuple(
-        (i, name, before[i].get(name))
-        for i, now in enumerate(registries)
-        for name in now
-        if now[name] is not before[i].get(name)
-    )
-    if error is not None:
-        _undo(changed, registries)
+        with adding(plugin.name):
+            exec(compile(plugin.source, plugin.name, "exec"), module.__dict__)
+    except Exception as error:
+        for registry in _REGISTRIES.values():
+            registry.forget(module.__name__)
         raise ValueError(f"plugin = {plugin.name!r}: {type(error).__name__}: {error}") from error
-    return changed
 
 
 # ---------------------------------------------------------------------------- tasks and workers
@@ -585,59 +560,6 @@ def _dask(address: str):
 # --------------------------------------------------------------------------------------- cache
 
 
-def _digest(table: pd.DataFrame) -> str:
-    """SHA-256 of the content, whatever the parquet writer makes of it."""
-    digest = hashlib.sha256()
-    for column in table:
-        values = table[column]
-        digest.update(f"{column}:{len(values)};".encode())
-        if values.dtype.kind in "biuf":
-            numbers = values.to_numpy().astype("<f8")
-            numbers[np.isnan(numbers)] = np.nan  # a file does not keep which NaN it was
-            digest.update(numbers.tobytes())
-        else:
-            digest.update("\0".join(map(str, values)).encode())
-    return digest.hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """``content`` at ``path``, all of it or nothing, even if the power goes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.parent / f".{path.name}.{os.getpid()}.{time.monotonic_ns()}.part"
-    try:
-        with open(partial, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _parquet(table: pd.DataFrame, **notes: str) -> bytes:
-    """``table`` as parquet, with the digest of its content (and ``notes``) inside."""
-    arrow = pa.Table.from_pandas(table, preserve_index=False)
-    own = {"sha256": _digest(table), **notes}
-    arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), **own})
-    sink = pa.BufferOutputStream()
-    pq.write_table(arrow, sink, compression="zstd")
-    return sink.getvalue().to_pybytes()
-
-
-def _unparquet(content: bytes, **notes: str) -> pd.DataFrame:
-    """The table; ``ValueError`` where it is not what ``_parquet`` wrote."""
-    try:
-        arrow = pq.read_table(pa.BufferReader(content))
-        table = arrow.to_pandas()
-        said = arrow.schema.metadata or {}
-    except Exception as error:  # Arrow raises many kinds, up to UnicodeDecodeError
-        raise ValueError("is not a parquet file") from error
-    own = {"sha256": _digest(table), **notes}
-    if any(said.get(name.encode()) != value.encode() for name, value in own.items()):
-        raise ValueError("does not hold what was written")
-    return table
-
-
 class Cache:
     """Finished chunks as files ``<key>.parquet`` in one folder; safe for several processes.
 
@@ -682,7 +604,7 @@ class Cache:
         if path is None:
             return None
         try:
-            table = _unparquet(path.read_bytes(), key=path.stem)
+            table = _files.unparquet(path.read_bytes(), key=path.stem)
             own = [name.identity for name in self.names([chunk])[0]]
             if list(table) != list(_COLUMNS) or list(table["run"]) != own:
                 raise ValueError("does not hold what was written")
@@ -697,7 +619,7 @@ class Cache:
         """Keep the chunk's table."""
         path = self.path(chunk)
         if path is not None:
-            _write(path, _parquet(table, key=path.stem))
+            _files.write(path, _files.parquet(table, key=path.stem))
 
 
 # -------------------------------------------------------------------------------------- driver
@@ -843,11 +765,11 @@ def save(results: Results, folder) -> None:
     """
     folder = Path(folder)
     _refuse_other_version(folder)
-    digests = {name: _digest(getattr(results, name)) for name in _NAMES}
+    digests = {name: _files.content_digest(getattr(results, name)) for name in _NAMES}
     for name in _NAMES:
-        _write(folder / f"{name}.parquet", _parquet(getattr(results, name)))
+        _files.write(folder / f"{name}.parquet", _files.parquet(getattr(results, name)))
     text = json.dumps({**results.provenance, "sha256": digests}, indent=1) + "\n"
-    _write(folder / "provenance.json", text.encode())
+    _files.write(folder / "provenance.json", text.encode())
 
 
 def _provenance(folder: Path) -> dict:
@@ -881,8 +803,8 @@ def load(folder=OUT) -> Results:
     tables = {}
     for name in _NAMES:
         try:
-            tables[name] = _unparquet((folder / f"{name}.parquet").read_bytes())
-            if _digest(tables[name]) != provenance["sha256"][name]:
+            tables[name] = _files.unparquet((folder / f"{name}.parquet").read_bytes())
+            if _files.content_digest(tables[name]) != provenance["sha256"][name]:
                 raise ValueError("belongs to another run")
         except (ValueError, KeyError, OSError) as error:
             reason = "is missing" if isinstance(error, OSError) else str(error)
@@ -1040,7 +962,7 @@ def _plan(names, texts, optimizers, horizons, extra, protocol):
         if len(set(values)) < len(values):
             _checks.fail(argument, values, "must not repeat")
     for optimizer in [*optimizers, *extra]:
-        _checks.choice("optimizer", optimizer, _optimizers)
+        _checks.choice("optimizer", optimizer, optimizer_names())
     methods = _methods(texts)
     for label, (_, variants) in methods.items():
         if protocol.peaks is not None and len(variants) > 1:
@@ -1069,20 +991,14 @@ def _plan(names, texts, optimizers, horizons, extra, protocol):
 
 def _refuse_what_workers_lack(groups, methods) -> None:
     """What was registered in this process alone: workers could not know it."""
-    given = {(i, name) for _, changed in _loaded.values() for i, name, _ in changed}
-    catalogue = schedules.catalogue.registered
-    for kind, names, known, own in (
-        (
-            "schedule",
-            {name for name, _ in methods.values()},
-            0,
-            {name for name, make in schedules.catalogue.own.items() if catalogue.get(name) is make},
-        ),
-        ("problem", {parse(group.problem)[0] for group in groups}, 1, _own_problems),
-        ("optimizer", {group.optimizer for group in groups}, 2, _own_optimizers),
-    ):
-        for name in sorted(names - own):
-            if (known, name) not in given:
+    used = {
+        "schedule": {name for name, _ in methods.values()},
+        "problem": {parse(group.problem)[0] for group in groups},
+        "optimizer": {group.optimizer for group in groups},
+    }
+    for kind, registry in _REGISTRIES.items():
+        for name in sorted(used[kind]):
+            if not (registry.is_own(name) or registry.entry(name).owner in _loaded):
                 _checks.fail(
                     kind,
                     name,
@@ -1400,7 +1316,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="name, or name:knob=value,value (variants share the budget)",
     )
-    go.add_argument("--optimizer", nargs="+", metavar="O", help=", ".join(_optimizers))
+    go.add_argument("--optimizer", nargs="+", metavar="O", help=", ".join(optimizer_names()))
     go.add_argument("--horizon", nargs="+", type=float, metavar="H", help="times the epochs")
     go.add_argument("--budget", type=int, help="trials of every method")
     go.add_argument("--peak", nargs="+", type=float, help="a first grid instead of the scan")
@@ -1528,7 +1444,7 @@ def _list(options) -> None:
     print("problems: " + ", ".join(default_problems()))
     print("  (with a download: " + ", ".join(DOWNLOADS) + ")")
     print("schedules: " + ", ".join(schedules.names()))
-    print("optimizers: " + ", ".join(_optimizers))
+    print("optimizers: " + ", ".join(optimizer_names()))
     for name, profile in PROFILES.items():
         shown = {k: "all" if v is None else v for k, v in profile.items()}
         print(f"profile {name}: " + "; ".join(f"{k} {v}" for k, v in shown.items()))

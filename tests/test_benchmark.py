@@ -1,5 +1,6 @@
 """The benchmark: its protocol, its cache under faults, and the same table wherever it runs."""
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -12,11 +13,13 @@ import sys
 import time
 from pathlib import Path
 
-from anneal_utils import benchmark, identity, problems, schedules, statistics, training
+from anneal_utils import _files, benchmark, identity, problems, schedules, statistics, training
 
 import keras
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 SMALL = dict(
@@ -55,17 +58,19 @@ def reference(tmp_path_factory):
 @pytest.fixture
 def registries():
     """What a test registers is gone after it."""
-    kept = (
-        schedules.catalogue.registered,
-        problems._makers,
-        benchmark._optimizers,
-        benchmark._loaded,
-    )
-    before = [dict(registry) for registry in kept]
-    yield
-    for registry, old in zip(kept, before, strict=True):
-        registry.clear()
-        registry.update(old)
+    with contextlib.ExitStack() as stack:
+        for registry in benchmark._REGISTRIES.values():
+            stack.enter_context(registry.kept())
+        loaded = dict(benchmark._loaded)
+        yield
+        benchmark._loaded.clear()
+        benchmark._loaded.update(loaded)
+
+
+def in_place_of(kind, name, value):
+    """Another thing behind a name of the package, as if the package had it."""
+    entry = benchmark._REGISTRIES[kind].entry(name)
+    benchmark._REGISTRIES[kind]._entries[name] = [dataclasses.replace(entry, value=value)]
 
 
 def assert_same(first, second):
@@ -440,15 +445,15 @@ def test_a_damaged_file_is_noticed_and_computed_again(reference, tmp_path, capsy
     paths[0].write_bytes(whole[paths[0].name][:-100])  # truncated
     paths[1].write_bytes(b"")
     table = pd.read_parquet(paths[2])  # altered, by someone who keeps the notes
-    said = benchmark.pq.read_schema(paths[2]).metadata
+    said = pq.read_schema(paths[2]).metadata
     table.loc[0, "val_loss"] += 1e-9
-    arrow = benchmark.pa.Table.from_pandas(table, preserve_index=False)
-    benchmark.pq.write_table(arrow.replace_schema_metadata(said), paths[2])
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    pq.write_table(arrow.replace_schema_metadata(said), paths[2])
     paths[3].write_bytes(whole[paths[4].name])  # another chunk's
     content = bytearray(whole[paths[5].name])
     content[len(content) // 3] ^= 255  # a flipped byte
     paths[5].write_bytes(content)
-    sizes = sum(len(benchmark._unparquet(whole[p.name], key=p.stem)) for p in paths[:4])
+    sizes = sum(len(_files.unparquet(whole[p.name], key=p.stem)) for p in paths[:4])
     again = benchmark.run(**SMALL, cache=tmp_path)
     assert_same(again, results)
     sentences = capsys.readouterr().err.splitlines()
@@ -587,7 +592,7 @@ def test_a_changed_helper_of_a_plugin_is_computed_again(tmp_path, monkeypatch, r
         helper.write_text(f"END = {end}")
         sys.modules.pop("helper_of_mine", None)
         benchmark._loaded.clear()  # as a new process would begin
-        schedules.catalogue.registered.pop("helped", None)
+        "helped" in schedules.names() and schedules.unregister("helped")
         ran = benchmark.run(**given, cache=tmp_path / "cache").provenance["runs"]
         assert (ran["computed"] > 0) == cold
     monkeypatch.delitem(sys.modules, "helper_of_mine")
@@ -655,14 +660,11 @@ def test_a_schedule_that_was_overwritten_here_is_refused_for_others(tmp_path, re
 def test_what_a_worker_has_otherwise_is_refused(what, tmp_path, monkeypatch, registries):
     """Not by the registries: something behind a known name is other here than in the workers."""
     if what == "schedule":
-        monkeypatch.setitem(schedules.catalogue.own, "cosine", schedules.catalogue.own["constant"])
-        monkeypatch.setitem(
-            schedules.catalogue.registered, "cosine", schedules.catalogue.own["cosine"]
-        )
+        in_place_of("schedule", "cosine", schedules.catalogue.registry["constant"])
     elif what == "problem":
-        monkeypatch.setitem(problems._makers, "quadratic", lambda epochs=2: problems.wilson())
+        in_place_of("problem", "quadratic", lambda epochs=2: problems.tabular.wilson())
     elif what == "optimizer":
-        monkeypatch.setitem(benchmark._optimizers, "sgd", (keras.optimizers.Adam, 0.1))
+        in_place_of("optimizer", "sgd", keras.optimizers.Adam)
     else:
         other = {**identity.environment(), "tensorflow": "0.0"}
         monkeypatch.setattr(identity, "environment", lambda: other)
@@ -686,10 +688,12 @@ def test_results_know_the_code_that_they_are_of(reference, monkeypatch):
     told = benchmark.stale(dataclasses.replace(results, report=one, trials=trials))
     assert sorted(told["table"]) == ["report", "trials"]
     # Another program behind the same names: every row of that problem is told.
-    monkeypatch.setattr(problems, "_point", lambda start: problems._linear(len(start), 1))
-    problems._load.cache_clear()
+    monkeypatch.setattr(
+        problems.models, "point", lambda start: problems.models.linear(len(start), 1)
+    )
+    problems.catalogue.made.cache_clear()
     told = benchmark.stale(results)
-    problems._load.cache_clear()
+    problems.catalogue.made.cache_clear()
     assert len(told) and set(told["problem"]) == {
         p for p in set(results.report["problem"]) if p.startswith("quadratic")
     }
@@ -699,15 +703,15 @@ def test_results_know_the_code_that_they_are_of(reference, monkeypatch):
 
 
 def test_a_plugin_that_overwrites_is_undone_when_its_text_changes(tmp_path, registries):
-    cosine = schedules.catalogue.registered["cosine"]
+    cosine = schedules.catalogue.registry["cosine"]
     text = "from anneal_utils import schedules\n"
     over = (
         '@schedules.register("cosine", overwrite=True)\ndef mine(peak, steps):\n    return peak\n'
     )
     benchmark._load_plugin(benchmark.Plugin("over.py", text + over))
-    assert schedules.catalogue.registered["cosine"] is not cosine
+    assert schedules.catalogue.registry["cosine"] is not cosine
     benchmark._load_plugin(benchmark.Plugin("over.py", text))
-    assert schedules.catalogue.registered["cosine"] is cosine
+    assert schedules.catalogue.registry["cosine"] is cosine
 
 
 def test_what_only_this_process_knows_is_refused_for_others(tmp_path, registries):

@@ -660,7 +660,7 @@ def adagrad(start):
 
 
 X, Y, X_VAL, Y_VAL = IMAGES[:32], TARGETS[:32], IMAGES[32:], TARGETS[32:]
-PLAIN = functools.partial(problems._mlp, 64, (4,), 3)
+PLAIN = functools.partial(problems.models.mlp, 64, (4,), 3)
 # Each is another computation than all others, by one ingredient from at least one of them.
 TRIALS = {
     "as it is": lambda: trial(),
@@ -875,7 +875,7 @@ class MyInitializer(keras.initializers.Initializer):
 
 
 def plain(**settings):
-    return functools.partial(problems._mlp, 64, (), 3, **settings)
+    return functools.partial(problems.models.mlp, 64, (), 3, **settings)
 
 
 def knobs(settings, rate):
@@ -978,7 +978,7 @@ def a_loss_that_wraps_one_of_keras(patch):
 
 def matrix_of_a_loss(patch):
     matrix = np.ones(3, "float32")
-    return trial(plain(), loss=problems._quadratic_loss(matrix)), lambda: matrix.fill(3)
+    return trial(plain(), loss=problems.quadratics._quadratic_loss(matrix)), lambda: matrix.fill(3)
 
 
 def knob_of_a_keras_regularizer(patch):
@@ -1116,14 +1116,17 @@ KNOWN = [
     *(np.float32(2), np.float64(2), np.int8(2)),
     *(keras.losses.mean_squared_error, keras.losses.mean_absolute_error, keras.losses.huber),
     *(keras.activations.relu, keras.initializers.Zeros(), keras.initializers.Ones()),
-    *(plain(), plain(activation="relu"), functools.partial(problems._mlp, 64, (5,), 3)),
+    *(plain(), plain(activation="relu"), functools.partial(problems.models.mlp, 64, (5,), 3)),
     *(functools.partial(SGD, momentum=m) for m in (0, 0.0, 0.9, False, [0.9])),
     *(keras.losses.Huber(delta) for delta in (1.0, 0.5)),
-    *(problems._quadratic_loss(np.full(2, x)) for x in (1, 2)),
+    *(problems.quadratics._quadratic_loss(np.full(2, x)) for x in (1, 2)),
     *(keras.initializers.RandomNormal(stddev=x, seed=1) for x in (0.1, 0.2)),
     *(keras.initializers.RandomNormal(seed=2), keras.initializers.HeNormal(seed=2)),
     *(keras.regularizers.L2(factor) for factor in (0.1, 0.2)),
-    *(functools.partial(problems._mlp, 64, knob=knob) for knob in ({"a": 1}, ["a", 1], ("a", 1))),
+    *(
+        functools.partial(problems.models.mlp, 64, knob=knob)
+        for knob in ({"a": 1}, ["a", 1], ("a", 1))
+    ),
 ]
 
 
@@ -1202,14 +1205,14 @@ def unfilled():
 
 def with_default(value):
     """One of the package's functions, as if a user had set its default."""
-    function = types.FunctionType(problems._mlp.__code__, vars(problems), "_mlp", (value,))
-    function.__kwdefaults__ = problems._mlp.__kwdefaults__
+    function = types.FunctionType(problems.models.mlp.__code__, vars(problems), "_mlp", (value,))
+    function.__kwdefaults__ = problems.models.mlp.__kwdefaults__
     return function
 
 
 def with_closure(value):
     """One of the package's functions, as if a user had called its maker."""
-    code = problems._quadratic_loss(1.0).__code__
+    code = problems.quadratics._quadratic_loss(1.0).__code__
     return types.FunctionType(code, vars(problems), "loss", None, (types.CellType(value),))
 
 
@@ -1276,7 +1279,7 @@ UNKNOWN = {
     "keras loss with a layer": lambda: altered(keras.losses.Huber(), layer=L.Dense(3)),
     "partial of a lambda": lambda: functools.partial(lambda rate: SGD(rate)),
     "partial with an object": lambda: functools.partial(SGD, knob=Maker()),
-    "partial with a lambda": lambda: functools.partial(problems._mlp, activation=lambda x: x),
+    "partial with a lambda": lambda: functools.partial(problems.models.mlp, activation=lambda x: x),
     "own kind of partial": lambda: OwnPartial(SGD),
     "function with an object in its closure": lambda: with_closure(Maker()),
     "function with an object as default": lambda: with_default(Maker()),

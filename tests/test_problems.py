@@ -166,15 +166,17 @@ def test_a_download_is_opt_in_verified_and_leaves_nothing_half_written(tmp_path,
     good, wrong = hashlib.sha256(b"content").hexdigest(), hashlib.sha256(b"other").hexdigest()
     origin = source.as_uri() + "/"
     with pytest.raises(OSError, match="expected hash"):
-        problems._fetch(origin, "file.bin", wrong, download=True)
+        problems.downloads._fetch(origin, "file.bin", wrong, download=True)
     assert not list((tmp_path / "cache").iterdir())
     with pytest.raises(OSError, match="check the network"):
-        problems._fetch((tmp_path / "nowhere").as_uri() + "/", "file.bin", good, download=True)
-    path = problems._fetch(origin, "file.bin", good, download=True)
+        problems.downloads._fetch(
+            (tmp_path / "nowhere").as_uri() + "/", "file.bin", good, download=True
+        )
+    path = problems.downloads._fetch(origin, "file.bin", good, download=True)
     assert path.read_bytes() == b"content"
     path.write_bytes(b"damaged")
     with pytest.raises(OSError, match="damaged"):
-        problems._fetch(origin, "file.bin", good, download=False)
+        problems.downloads._fetch(origin, "file.bin", good, download=False)
 
 
 def test_zipf_has_classes_as_unequal_as_words():

@@ -689,7 +689,7 @@ def test_a_registered_schedule_appears_builds_and_leaves():
         near(S.values(S.build("mine", 1.0, 10, share=0.2), 11)[[0, 5, 10]], [1, 0.6, 0.2])
         assert isinstance(S.build("mine", 1.0, 10, warmup=0.2).schedule, S.Warmup)
         with pytest.raises(ValueError, match=r"^name = 'mine'"):
-            S.register("mine")
+            S.register("mine")(lambda peak, steps: peak)
         with pytest.raises(ValueError, match=r"^knob = 'power'.*share"):
             S.build("mine", 1.0, 10, power=2)
     finally:

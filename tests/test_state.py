@@ -914,7 +914,7 @@ def test_slots_that_were_the_same_are_not_shared_once_one_changes():
 
 def test_an_installed_problem_does_not_start_as_a_users_that_was_the_same():
     point, installed = [(1.0,)], problems.load("quadratic", epochs=2)
-    theirs = dataclasses.replace(installed, build=lambda: problems._point(point[0]))
+    theirs = dataclasses.replace(installed, build=lambda: problems.models.point(point[0]))
     [run, other] = training.grid({"c": 0.1}, seeds=[1, 7])
     for problem in (installed, theirs):  # theirs is the last to use the program of both
         training.train(problem, [run], mode="graph")

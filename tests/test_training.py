@@ -3,9 +3,9 @@
 import math
 
 from anneal_utils import problems, schedules, training
+from anneal_utils.optimizers.catalogue import _classes
 from anneal_utils.training import _keras
 from anneal_utils.training.program import Program, program_of
-from anneal_utils.training.runs import _optimizer_classes
 from anneal_utils.training.starts import starts
 
 import keras
@@ -69,7 +69,7 @@ def problem_of(model):
     return tiny(MODELS[model], x, name=model)
 
 
-OPTIMIZERS = sorted(_optimizer_classes())
+OPTIMIZERS = sorted(_classes())
 FAMILIES = {
     "momentum": lambda rate: keras.optimizers.SGD(rate, momentum=0.9),
     "nesterov": lambda rate: keras.optimizers.SGD(rate, momentum=0.9, nesterov=True),

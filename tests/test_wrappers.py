@@ -14,6 +14,7 @@ from anneal_utils.optimizers import (
     LayerRates,
     PolyakSGD,
     Scheduled,
+    catalogue,
     layer_decay,
     unwrap,
 )
@@ -161,7 +162,7 @@ PLAIN = {
 
 def test_every_keras_optimizer_is_in_the_table():
     known = {type(make(learning_rate=0.1)) for make, _ in PLAIN.values()}
-    assert {*training.runs._optimizer_classes().values()} <= known
+    assert {*catalogue._classes().values()} <= known
 
 
 @pytest.mark.parametrize("name", PLAIN)

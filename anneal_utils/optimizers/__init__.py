@@ -18,6 +18,7 @@ from anneal_utils.optimizers._adam import SWATS, AdaBound
 from anneal_utils.optimizers._averaged import AveragedAdamW, EvaluateAverage
 from anneal_utils.optimizers._losses import HypergradientSGD, PolyakSGD
 from anneal_utils.optimizers._wrapper import unwrap
+from anneal_utils.optimizers.catalogue import describe, names, origin, register, unregister
 from anneal_utils.optimizers.wrappers import LayerRates, Scheduled, layer_decay
 
 __all__ = [
@@ -29,6 +30,11 @@ __all__ = [
     "LayerRates",
     "PolyakSGD",
     "Scheduled",
+    "describe",
     "layer_decay",
+    "names",
+    "origin",
+    "register",
+    "unregister",
     "unwrap",
 ]

@@ -21,6 +21,7 @@ from anneal_utils.schedules.catalogue import (
     build,
     describe,
     names,
+    origin,
     register,
     unregister,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "equivalents",
     "horizon",
     "names",
+    "origin",
     "planned",
     "register",
     "unregister",

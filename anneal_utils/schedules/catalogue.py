@@ -3,11 +3,12 @@
 import inspect
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from anneal_utils import _backend, _checks
+from anneal_utils.registry import Registry
 from anneal_utils.schedules import _parts
-from anneal_utils.schedules._parts import Schedule, fraction, steps_of
+from anneal_utils.schedules._parts import fraction, steps_of
 from anneal_utils.schedules.combinators import Floor, Hold, Sequential, Warmup
 from anneal_utils.schedules.shapes import (
     Cyclical,
@@ -22,48 +23,38 @@ from anneal_utils.schedules.shapes import (
 import numpy as np
 from keras.optimizers import schedules as keras_schedules
 
-registered: dict[str, Callable[..., Schedule]] = {}
+registry = Registry("schedule")
 
 
 def register(name: str, *, overwrite: bool = False):
     """Decorator: add ``function(peak, steps, **knobs) -> LearningRateSchedule`` as ``name``.
 
     It then appears in ``names()``, the grids, the benchmark and the plots, with ``warmup=`` like
-    every other. Knobs need defaults. The first line of its docstring is its description.
-    ``ValueError`` if the name is taken, unless ``overwrite``.
+    every other. Knobs need defaults. The first line of its docstring is its description. Run
+    again, as a notebook cell, it replaces itself; ``ValueError`` for any other name that is taken,
+    unless ``overwrite``.
     """
-    if not isinstance(name, str) or not name:
-        _checks.fail("name", name, "must be a non-empty text")
-    if name in registered and not overwrite:
-        _checks.fail("name", name, "is taken; choose another, or pass overwrite=True")
-
-    def add(function):
-        registered[name] = function
-        return function
-
-    return add
+    return registry.register(name, overwrite=overwrite, depth=2)
 
 
 def unregister(name: str) -> None:
     """Undo ``register``: take a user's ``name`` out, or give an overwritten one back its own."""
-    function = registered[_checks.choice("name", name, registered)]
-    if name not in own:
-        del registered[name]
-    elif function is own[name]:
-        _checks.fail("name", name, "belongs to the catalogue and was not registered by you")
-    else:
-        registered[name] = own[name]
+    registry.unregister(name)
 
 
 def names() -> list[str]:
     """The catalogue's names: from constant to rex, then those that were registered."""
-    return list(registered)
+    return registry.names()
 
 
 def describe(name: str) -> str:
     """One line about the schedule: its formula and source."""
-    function = registered[_checks.choice("name", name, registered)]
-    return (inspect.getdoc(function) or name).splitlines()[0]
+    return registry.describe(name)
+
+
+def origin(name: str) -> str:
+    """Who registered the schedule: a module (``__main__``: a notebook or script) and a line."""
+    return registry.origin(name)
 
 
 def build(
@@ -99,7 +90,7 @@ def build(
     steps that the warmup leaves. ``ValueError`` names a knob that ``name`` does not take and those
     it takes.
     """
-    function = registered[_checks.choice("name", name, registered)]
+    function = registry[name]
     peak = _checks.number("peak", peak, low=0, high=1e30, open_low=True)  # float32 ends at 3e38
     steps = _checks.count("steps", steps)
     if steps > 2**31:
@@ -330,6 +321,3 @@ def _one_cycle(
 def _rex(peak, steps):
     """peak * (1 - t / T) / (1 - t / (2 T)) (Chen, Wolfe & Kyrillidis 2021)."""
     return Rex(peak, steps)
-
-
-own = dict(registered)

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator
 
 from anneal_utils import _checks, identity
+from anneal_utils.optimizers import catalogue as optimizers
 from anneal_utils.optimizers._wrapper import unwrap
 from anneal_utils.problems import MatmulConv2D, Problem
-from anneal_utils.training.runs import Run, float_kind, optimizer_maker
+from anneal_utils.training.runs import Run, float_kind
 
 import keras
 import numpy as np
@@ -108,7 +109,7 @@ def optimizer_of(run: Run, rate, model: keras.Model) -> keras.optimizers.Optimiz
     ``compile`` would make it.
     """
     with seeded(run.seed):
-        optimizer = optimizer_maker(run.make)(rate)
+        optimizer = optimizers.maker(run.make)(rate)
         if model.dtype_policy.name == "mixed_float16":
             optimizer = _scaled(optimizer)
         # Built here, in eager mode: built by fit's first traced step, Schedule-Free loses the
@@ -146,7 +147,7 @@ def compile_model(problem: Problem, model: keras.Model, optimizer) -> None:
 
 def check_optimizer(run: Run) -> None:
     """``ValueError`` where the run's optimizer is one that training could not follow."""
-    maker, probe = optimizer_maker(run.make), Table(1)
+    maker, probe = optimizers.maker(run.make), Table(1)
     with seeded(run.seed):
         try:
             optimizer, other = maker(probe), maker(probe)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from anneal_utils import _checks, identity
 from anneal_utils._cache import Recent
+from anneal_utils.optimizers import catalogue as optimizers
 from anneal_utils.problems import Problem
 from anneal_utils.training import _keras
 from anneal_utils.training.runs import Plateau, Run, is_of_the_epoch
@@ -291,7 +292,7 @@ def program_of(problem: Problem, run: Run, epochs: int, mode: str) -> Program:
     else (a lambda, a closure, an object of one's own) it is traced anew, and only compiled if
     what it computes is new.
     """
-    read = (problem.build, problem.loss, problem.metrics, run.make)
+    read = (problem.build, problem.loss, problem.metrics, optimizers.maker(run.make))
     short = unchanging((*read, problem.batch_size, problem.steps_per_epoch, epochs, mode))
     short = short and (short, _data(problem)[1], str(identity.environment()))
     key = short and _quick.get(short)

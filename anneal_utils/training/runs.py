@@ -1,12 +1,12 @@
 """What to train: runs, the grid that makes them, and what decides one as plain arrays."""
 
-import functools
 import inspect
 import numbers
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from anneal_utils import _checks, schedules
+from anneal_utils.optimizers import catalogue as optimizers
 from anneal_utils.problems import Problem
 
 import keras
@@ -87,11 +87,11 @@ def grid(
     ``(name, {knob: value})``, a :class:`Plateau`, or something that carries its own rates and so
     takes no peak: a number (constant rate), a Keras ``LearningRateSchedule`` (of the optimizer
     step), or a function of the epoch as ``LearningRateScheduler`` takes it. ``peaks`` are largest
-    rates;
-    ``optimizer``: a Keras name (``"sgd"``), an optimizer class, a function of the rate that
-    returns an optimizer, or a dict ``{label: one of these}``. ``epochs``: the horizon (default:
-    the problem's). ``warmup``: share of the horizon or whole number of steps, for catalogue names
-    (see ``schedules.build``); refused beside recipes that carry their own rates.
+    rates; ``optimizer``: a registered name or one of Keras's (``"sgd"``), an optimizer class, a
+    function of the rate that returns an optimizer, or a dict ``{label: one of these}``.
+    ``epochs``: the horizon (default: the problem's). ``warmup``: share of the horizon or whole
+    number of steps, for catalogue names (see ``schedules.build``); refused beside recipes that
+    carry their own rates.
 
     ``ValueError`` for anything empty, unknown, negative or not finite.
     """
@@ -109,11 +109,11 @@ def grid(
         ):
             rule = "must be a share of the horizon in [0, 1), or a whole number of steps"
             _checks.fail("warmup", warmup, rule)
-    optimizers = optimizer if isinstance(optimizer, Mapping) else {None: optimizer}
+    makers = optimizer if isinstance(optimizer, Mapping) else {None: optimizer}
     runs = []
-    for name, make in optimizers.items():
-        label = name or _optimizer_label(make)
-        optimizer_maker(make)
+    for name, make in makers.items():
+        label = name or optimizers.label(make)
+        optimizers.maker(make)
         for title, recipe in _recipes(schedules).items():
             own = not isinstance(recipe, str | tuple | Plateau)
             if warmup and not isinstance(recipe, str | tuple):
@@ -159,47 +159,6 @@ def _recipes(given) -> dict:
             )
         checked[str(label)] = recipe
     return checked
-
-
-# Not to be named: abstract, or around other optimizers.
-_UNNAMED = (
-    keras.optimizers.Optimizer,
-    keras.optimizers.LossScaleOptimizer,
-    keras.optimizers.MultiOptimizer,
-)
-
-
-@functools.cache
-def _optimizer_classes() -> dict[str, type]:
-    """Every optimizer Keras exports, by lower-case name (``keras.optimizers.get`` misses Lamb)."""
-    return {
-        name.lower(): cls
-        for name, cls in vars(keras.optimizers).items()
-        if inspect.isclass(cls)
-        and issubclass(cls, keras.optimizers.Optimizer)
-        and cls not in _UNNAMED
-    }
-
-
-def optimizer_maker(make) -> Callable:
-    """A function of the rate that returns a new optimizer."""
-    if isinstance(make, str):
-        return _optimizer_classes()[_checks.choice("optimizer", make, _optimizer_classes())]
-    if isinstance(make, keras.optimizers.Optimizer) or not callable(make):
-        _checks.fail(
-            "optimizer",
-            make,
-            "must be a Keras name, an optimizer class or a function of the rate (one optimizer "
-            "object would carry its state from run to run)",
-        )
-    return make
-
-
-def _optimizer_label(make) -> str:
-    if isinstance(make, str):
-        return make
-    name = getattr(make, "__name__", type(make).__name__)
-    return "custom" if name == "<lambda>" else name.lower() if inspect.isclass(make) else name
 
 
 # ----------------------------------------------------------- what decides a run, as plain arrays
@@ -279,7 +238,7 @@ def is_of_the_epoch(recipe) -> bool:
 
 def starting_rate(run: Run) -> float:
     """The rate before a function of the epoch is first asked: the optimizer's default, or 0.01."""
-    maker = optimizer_maker(run.make)
+    maker = optimizers.maker(run.make)
     return float(maker().learning_rate.numpy()) if inspect.isclass(maker) else 0.01
 
 

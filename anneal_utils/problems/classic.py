@@ -1,0 +1,52 @@
+"""The article's demo, and its data under a network that is hard to start."""
+
+import functools
+
+from anneal_utils import _checks
+from anneal_utils.problems import models
+from anneal_utils.problems.catalogue import DATA_SEED, register
+from anneal_utils.problems.problem import Problem
+
+import numpy as np
+
+
+def _largest_of_three(samples: int, rng) -> tuple[np.ndarray, np.ndarray]:
+    x = rng.uniform(size=(samples, 3)).astype("float32")
+    return x, np.eye(3, dtype="float32")[x.argmax(axis=1)]
+
+
+@register("article")
+def article() -> Problem:
+    """Which of three uniform numbers is the largest: the source article's demo, exactly.
+
+    1,000 training and 100 test points in [0, 1]^3, one-hot classes; an MLP 3-9-9-9-3 with ReLU
+    and softmax, categorical cross-entropy, batches of 50, 10 epochs (200 steps).
+    """
+    rng = np.random.default_rng(DATA_SEED)
+    return Problem(
+        "article",
+        functools.partial(models.mlp, 3, (9, 9, 9), 3, activation="softmax"),
+        *_largest_of_three(1000, rng),
+        *_largest_of_three(100, rng),
+        loss="categorical_crossentropy",
+        batch_size=50,
+        epochs=10,
+        chance_loss=float(np.log(3)),
+    )
+
+
+@register("deep_mlp")
+def deep_mlp(depth: int = 12, width: int = 16) -> Problem:
+    """The article's data under a deep MLP without normalisation: hard to start at a high rate."""
+    depth, width = _checks.count("depth", depth), _checks.count("width", width)
+    rng = np.random.default_rng(DATA_SEED)
+    return Problem(
+        "deep_mlp",
+        functools.partial(models.mlp, 3, (width,) * depth, 3, activation="softmax"),
+        *_largest_of_three(1000, rng),
+        *_largest_of_three(1000, rng),
+        loss="categorical_crossentropy",
+        batch_size=50,
+        epochs=20,
+        chance_loss=float(np.log(3)),
+    )
