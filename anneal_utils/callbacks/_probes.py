@@ -197,6 +197,7 @@ class Told(_Probe):
             return update(grads, variables, learning_rate)
 
         def applied(*args, **kwargs):  # a rate also where gradients are accumulated
+            self.used |= bool(optimizer.gradient_accumulation_steps)
             self._tell(optimizer.learning_rate, 0)
             return apply(*args, **kwargs)
 

@@ -51,6 +51,7 @@ def _vectorises(schedule) -> bool:
     as in ``fit``, such a schedule may jump one step later than in eager mode.
     """
     plain = (keras_schedules.PiecewiseConstantDecay, keras_schedules.PolynomialDecay)
+    plain = plain[1:] if _backend.NAME == "torch" else plain  # where the first one takes no vector
     stairs = (keras_schedules.ExponentialDecay, keras_schedules.InverseTimeDecay)
     return (
         (type(schedule) in plain and not getattr(schedule, "cycle", False))
