@@ -2,8 +2,8 @@
 
 import warnings
 
-from anneal_utils import _checks
-from anneal_utils.optimizers._wrapper import unwrap
+from anneal_utils import _checks, _internals
+from anneal_utils.optimizers import unwrap
 
 import keras
 
@@ -25,18 +25,7 @@ def innermost(model):
     return optimizer
 
 
-def counter(optimizer):
-    """The variable that the schedule reads.
-
-    The public ``iterations`` counts updates; under gradient accumulation the rate follows this
-    private one, which counts batches.
-    """
-    return optimizer._iterations
-
-
-def source(optimizer):
-    """A schedule, a variable with a number, or a function; ``learning_rate`` is its value only."""
-    return optimizer._learning_rate
+counter, source = _internals.counter, _internals.rate_source
 
 
 def count(variable) -> int:
@@ -51,11 +40,6 @@ def done(callback) -> int:
     """
     _ = callback.model
     return count(callback._counter)
-
-
-def interrupted(model) -> bool:
-    """Whether a fit under JAX has ended in the middle, where its variables are not its own."""
-    return not getattr(model, "_jax_state_synced", True)
 
 
 def say(sentence: str) -> None:

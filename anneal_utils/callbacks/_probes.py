@@ -7,7 +7,7 @@ PyTorch computes at once.
 import contextlib
 import functools
 
-from anneal_utils import _backend, _checks
+from anneal_utils import _backend, _checks, _internals
 from anneal_utils._backend import tf
 from anneal_utils.callbacks import _optimizers
 
@@ -49,9 +49,7 @@ class _Probe:
     def _hooked(self, optimizer):
         """Every update of ``optimizer`` in the block is written down.
 
-        ``_backend_update_step`` is the one place that is reached by real updates only: the public
-        ``apply`` also takes gradients that are accumulated, and ``update_step`` is called for
-        every weight. The replicas of a strategy are traced by turns, so this may be nested.
+        The replicas of a strategy are traced by turns, so this may be nested.
         """
         own = vars(optimizer)
         if not self._inside:
@@ -120,7 +118,7 @@ class Written(_Probe):
         return observed
 
     def _watching(self, optimizer):
-        update = optimizer._backend_update_step
+        update = getattr(optimizer, _internals.UPDATE)
 
         def recorded(grads, variables, learning_rate):
             self.used = True
@@ -129,7 +127,7 @@ class Written(_Probe):
             self._write(self._updates, here, self._updates.read_value() + 1)
             return update(grads, variables, learning_rate)
 
-        return {"_backend_update_step": recorded}
+        return {_internals.UPDATE: recorded}
 
     @staticmethod
     def _write(variable, here, value):
@@ -186,13 +184,13 @@ class Told(_Probe):
         return observed
 
     def _watching(self, optimizer):
-        update, apply = optimizer._backend_update_step, optimizer.apply
+        update, apply = getattr(optimizer, _internals.UPDATE), optimizer.apply
 
         def recorded(grads, variables, learning_rate):
             self.used, moved = True, 1
             if _backend.NAME == "jax" and (every := optimizer.gradient_accumulation_steps):
                 # JAX computes an update for each batch and throws away those between.
-                moved = (optimizer._iterations + 1) % every == 0
+                moved = (_internals.counter(optimizer) + 1) % every == 0
             self._tell(learning_rate, moved)
             return update(grads, variables, learning_rate)
 
@@ -201,7 +199,7 @@ class Told(_Probe):
             self._tell(optimizer.learning_rate, 0)
             return apply(*args, **kwargs)
 
-        return {"_backend_update_step": recorded, "apply": applied}
+        return {_internals.UPDATE: recorded, "apply": applied}
 
     def _tell(self, rate, moved):
         if _backend.NAME != "jax":

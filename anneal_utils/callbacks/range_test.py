@@ -2,11 +2,11 @@
 
 import random
 
-from anneal_utils import _checks, _needs
+from anneal_utils import _checks, _internals, _needs
 from anneal_utils._backend import tf
 from anneal_utils.callbacks import _optimizers, advice
 from anneal_utils.callbacks.recorder import retrace
-from anneal_utils.optimizers._wrapper import chain
+from anneal_utils.optimizers import chain
 
 import keras
 import numpy as np
@@ -104,7 +104,7 @@ class RangeTest(keras.callbacks.Callback):
                 for node in tf.train.TrackableView(self.model).descendants()
                 if isinstance(node, tf.Variable)
             ]
-        if (seeds := _global_seeds()) is not None:
+        if (seeds := _internals.global_seeds()) is not None:
             held.append(seeds)
         held = {id(variable): variable for variable in held}.values()
         self._saved = [(variable, variable.numpy()) for variable in held]
@@ -148,8 +148,8 @@ class RangeTest(keras.callbacks.Callback):
         """Put the model back to where the sweep began; nothing to do if that is done already."""
         if self._saved is None:
             return
-        if _optimizers.interrupted(self._swept):  # what JAX holds is not to come back
-            self._swept._jax_state_synced = True
+        if _internals.interrupted(self._swept):
+            _internals.forget_fit(self._swept)
         for variable, value in self._saved:
             variable.assign(value)
         random.setstate(self._random[0])
@@ -163,7 +163,7 @@ class RangeTest(keras.callbacks.Callback):
         """Restore after an interruption, unless the user has trained or compiled since."""
         if self._saved is None or _optimizers.innermost(self._swept) is not self._optimizer:
             return
-        if _optimizers.interrupted(self._swept):
+        if _internals.interrupted(self._swept):
             self.restore()
         else:
             done = _optimizers.count(self._counter) - self._before
@@ -216,12 +216,3 @@ class RangeTest(keras.callbacks.Callback):
 
         vars(guarded).update(vars(step), guarded=step)
         self.model.train_function = guarded
-
-
-def _global_seeds():
-    """The state of Keras's own generator, from which layers without a seed may draw; or None."""
-    from keras.src.backend.common import global_state  # no public way leads to it
-    from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
-
-    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
-    return None if generator is None else generator.state

@@ -5,7 +5,7 @@ import operator
 
 from anneal_utils import _backend, _checks
 from anneal_utils.callbacks import _optimizers, _probes
-from anneal_utils.optimizers._wrapper import unwrap
+from anneal_utils.optimizers import unwrap
 
 import keras
 import numpy as np

@@ -17,7 +17,7 @@ first. In a new process, before ``keras.saving.load_model``::
 from anneal_utils.optimizers._adam import SWATS, AdaBound
 from anneal_utils.optimizers._averaged import AveragedAdamW, EvaluateAverage
 from anneal_utils.optimizers._losses import HypergradientSGD, PolyakSGD
-from anneal_utils.optimizers._wrapper import unwrap
+from anneal_utils.optimizers._wrapper import chain, unwrap
 from anneal_utils.optimizers.catalogue import describe, names, origin, register, unregister
 from anneal_utils.optimizers.wrappers import LayerRates, Scheduled, layer_decay
 
@@ -30,6 +30,7 @@ __all__ = [
     "LayerRates",
     "PolyakSGD",
     "Scheduled",
+    "chain",
     "describe",
     "layer_decay",
     "names",

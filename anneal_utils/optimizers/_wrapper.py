@@ -3,7 +3,7 @@
 import contextlib
 import functools
 
-from anneal_utils import _checks
+from anneal_utils import _checks, _internals
 
 import keras
 
@@ -102,8 +102,8 @@ class Wrapper(keras.optimizers.Optimizer):
         root = unwrap(self)
         if not self._inside:
             new = self._changes()
-            if hasattr(root, "_parallel_update_step"):  # PyTorch's, of all variables at once
-                new["_parallel_update_step"] = functools.partial(_one_by_one, root)
+            if hasattr(root, _internals.PARALLEL):
+                new[_internals.PARALLEL] = functools.partial(_one_by_one, root)
             self._before = {name: vars(root).get(name, _ABSENT) for name in new}
             for name, value in new.items():
                 setattr(root, name, value)

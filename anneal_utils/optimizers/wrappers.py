@@ -13,7 +13,7 @@ import operator
 from collections.abc import Iterable
 from typing import ClassVar
 
-from anneal_utils import _backend, _checks
+from anneal_utils import _backend, _checks, _internals
 from anneal_utils._backend import tf
 from anneal_utils.optimizers._wrapper import Wrapper, unwrap
 
@@ -69,7 +69,7 @@ class Scheduled(Wrapper):
         self.schedules = schedules
 
     def _changes(self):
-        step = unwrap(self)._iterations
+        step = _internals.counter(unwrap(self))
         return {name: _Number(name, schedule(step)) for name, schedule in self.schedules.items()}
 
     def build(self, variables):
@@ -273,15 +273,15 @@ class LayerRates(Wrapper):
 
     def _changes(self):
         root, current = unwrap(self), None
-        update_step, decay = root.update_step, root._apply_weight_decay
-        get_rate = root._get_current_learning_rate
+        update_step, decay = root.update_step, getattr(root, _internals.DECAY)
+        get_rate, step = getattr(root, _internals.CURRENT_RATE), _internals.counter(root)
         values = {
-            pattern: multiplier(root._iterations) if callable(multiplier) else float(multiplier)
+            pattern: multiplier(step) if callable(multiplier) else float(multiplier)
             for pattern, multiplier in self.multipliers.items()
         }
 
         def pattern_of(variable):
-            return self._pattern_of[root._get_variable_index(variable)]
+            return self._pattern_of[_internals.index_of(root, variable)]
 
         def times(rate, pattern):
             return rate if pattern is None else ops.multiply(rate, values[pattern])
@@ -312,9 +312,9 @@ class LayerRates(Wrapper):
 
         return {
             "update_step": one_step,
-            "_apply_weight_decay": decay_all,
+            _internals.DECAY: decay_all,
             # Weight decay, and some optimizers in their update, read the rate by themselves.
-            "_get_current_learning_rate": lambda: times(get_rate(), current),
+            _internals.CURRENT_RATE: lambda: times(get_rate(), current),
         }
 
     def get_config(self):

@@ -5,7 +5,7 @@ import uuid
 import weakref
 from dataclasses import replace
 
-from anneal_utils import _checks, identity
+from anneal_utils import _checks, _internals, identity
 from anneal_utils._cache import Recent
 from anneal_utils.optimizers import catalogue as optimizers
 from anneal_utils.problems import Problem
@@ -184,7 +184,7 @@ class Program:
         except queue.Empty:
             seat = self._seat()
         tensors = [tf.convert_to_tensor(array) for array in tf.nest.flatten(arguments)]
-        history, left, final = self.concrete.inference_fn.call_preflattened(tensors + seat[1])
+        history, left, final = _internals.call_flat(self.concrete, tensors + seat[1])
         history = history.numpy()  # waits for the end of the run
         self.compiled = True
         self.seats.put(seat)
@@ -240,11 +240,11 @@ class Program:
                 (epoch, 0, tf.zeros([], rates.dtype), 0.0, left),
             )
             # What the metrics say, or the last step if it reports other things than they do.
-            train = self.model._get_metrics_result_or_logs({**names, "loss": last})["loss"]
+            train = _internals.metrics_of(self.model, {**names, "loss": last})["loss"]
             self.model.reset_metrics()
             if averages:
                 self.optimizer.to_average()
-            val = self.model._get_metrics_result_or_logs(self.model.test_step((x_val, y_val)))
+            val = _internals.metrics_of(self.model, self.model.test_step((x_val, y_val)))
             if averages:
                 self.optimizer.to_gradient_point()
             row = [rate, train, *(val[name] for name in self.columns)]

@@ -1,6 +1,6 @@
 """Where runs start: initial weights by seed, drawn as Keras draws them, and batch orders."""
 
-from anneal_utils import identity
+from anneal_utils import _internals, identity
 from anneal_utils._cache import Recent
 from anneal_utils.problems import Problem
 from anneal_utils.training import _keras, runs
@@ -107,7 +107,7 @@ def _initializers(model: keras.Model) -> list[keras.initializers.Initializer]:
     """The initializers of the model's layers, layer by layer."""
     return [
         value
-        for layer in model._flatten_layers(include_self=False)
+        for layer in _internals.layers_of(model, include_self=False)
         for value in vars(layer).values()
         if isinstance(value, keras.initializers.Initializer)
     ]
