@@ -286,6 +286,44 @@ def has_onednn():
         assert on is True
 
 
+INTERRUPTED = """
+import json
+from anneal_utils import _internals
+import keras, numpy as np
+model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="zeros")])
+model.compile(keras.optimizers.SGD(0.5), "mse")
+told = [_internals.interrupted(model)]
+
+def batches():
+    yield np.ones((1, 1)), np.ones((1, 1))
+    yield np.ones((1, 1)), np.ones((1, 1))
+    raise KeyboardInterrupt
+
+try:
+    model.fit(batches(), steps_per_epoch=4, verbose=0)
+except KeyboardInterrupt:
+    told.append(_internals.interrupted(model))
+_internals.forget_fit(model)
+for variable in model.weights:
+    variable.assign(np.full(variable.shape, 7.0))
+callback = keras.callbacks.Callback()
+callback.set_model(model)
+told += [_internals.interrupted(model), float(callback.model.get_weights()[0][0, 0])]
+print(json.dumps(told))
+"""
+
+
+@asks
+def interrupted():
+    assert elsewhere(INTERRUPTED, KERAS_BACKEND="jax")[:2] == [False, True]
+    assert not _internals.interrupted(network())  # TensorFlow has nothing of the kind
+
+
+@asks
+def forget_fit():
+    assert elsewhere(INTERRUPTED, KERAS_BACKEND="jax")[2:] == [False, 7.0]
+
+
 def own_names() -> list[str]:
     """The functions and constants of _internals."""
     return [
