@@ -97,16 +97,16 @@ def value_of(variable: keras.Variable):
 
 
 def interrupted(model) -> bool:
-    """Whether a fit under JAX is in, or has ended in, the middle of an epoch.
+    """Whether a fit under JAX is in the middle of an epoch, with the weights in its own hands.
 
-    Then what it trains is not in the model's variables. Asking a callback for its ``model``, the
-    public way, puts it there, also what an interrupted step has left.
+    At the end it puts them into the model's variables, also after an error. Asking a callback for
+    its ``model``, the public way, does so at once, and does not tell whether there was need.
     """
     return not getattr(model, "_jax_state_synced", True)
 
 
 def forget_fit(model) -> None:
-    """Have JAX's trainer go on from the model's variables, whatever an interrupted fit has left."""
+    """Have JAX's fit leave the model's variables as they are, when it ends or goes on."""
     model._jax_state_synced = True
 
 
