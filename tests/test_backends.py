@@ -27,8 +27,10 @@ class Refuse:
     # PyTorch asks whether TensorFlow is there, and takes no for an answer, but no error.
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in NAMES:
-            if sys._getframe(2).f_globals.get("__name__", "").startswith("torch"):
-                return None
+            frame = sys._getframe()
+            while frame := frame.f_back:
+                if frame.f_globals.get("__name__", "").startswith("torch."):
+                    return None
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Refuse())
 """

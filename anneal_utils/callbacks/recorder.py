@@ -38,8 +38,10 @@ class RateRecorder(keras.callbacks.Callback):
     and before ``TensorBoard(update_freq="batch")``, whose ``epoch_learning_rate`` stays Keras's.
 
     ``ValueError`` for what can not be observed: several rates (``MultiOptimizer``), a strategy
-    other than ``MirroredStrategy`` and ``OneDeviceStrategy``, a ``train_step`` that brings a
-    compiled step of its own, an optimizer that does not update as Keras's do.
+    other than ``MirroredStrategy`` and ``OneDeviceStrategy`` (under JAX and PyTorch any
+    ``keras.distribution``), a ``train_step`` that brings a compiled step of its own, an optimizer
+    that does not update as Keras's do. Under JAX the step calls back and every batch is waited
+    for, which costs small models some of their speed.
 
     >>> recorder = RateRecorder()
     >>> history = model.fit(x, y, epochs=2, callbacks=[recorder])  # doctest: +SKIP

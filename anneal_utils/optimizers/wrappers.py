@@ -146,9 +146,11 @@ class _Number:
         """For JAX."""
         return ops.convert_to_tensor(self.value)
 
-    def __array__(self, dtype=None, copy=None):
-        """For PyTorch, which computes at once."""
-        return np.asarray(ops.convert_to_numpy(self.value), dtype)
+    if _backend.NAME == "torch":  # elsewhere NumPy is to ask for the operators below
+
+        def __array__(self, dtype=None, copy=None):
+            """For PyTorch, which computes at once."""
+            return np.asarray(ops.convert_to_numpy(self.value), dtype)
 
     def __bool__(self):
         return True
