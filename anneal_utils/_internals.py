@@ -28,6 +28,8 @@ COMPUTING = (
 # Each real update comes to this one: the public ``apply`` also takes gradients that are
 # accumulated, and ``update_step`` is called for every weight.
 UPDATE = "_backend_update_step"
+# What it calls with PyTorch for all variables at once, in the place of ``update_step``.
+PARALLEL = "_parallel_update_step"
 # Decoupled weight decay of the given variables; it has no public counterpart.
 DECAY = "_apply_weight_decay"
 # The rate as decay and some updates read it: the public ``learning_rate`` is a property of the
@@ -94,6 +96,20 @@ def value_of(variable: keras.Variable):
     within a stateless one.
     """
     return variable._value
+
+
+def interrupted(model) -> bool:
+    """Whether a fit under JAX is in the middle of an epoch, with the weights in its own hands.
+
+    At the end it puts them into the model's variables, also after an error. Asking a callback for
+    its ``model``, the public way, does so at once, and does not tell whether there was need.
+    """
+    return not getattr(model, "_jax_state_synced", True)
+
+
+def forget_fit(model) -> None:
+    """Have JAX's fit leave the model's variables as they are, when it ends or goes on."""
+    model._jax_state_synced = True
 
 
 def global_seeds() -> keras.Variable | None:

@@ -19,7 +19,10 @@ from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from anneal_utils import _internals
+from anneal_utils import _internals, _needs
+
+if missing := _needs.tensorflow("anneal_utils.identity"):
+    raise ImportError(missing)
 
 import keras
 import numpy as np

@@ -294,6 +294,44 @@ def has_onednn():
         assert on is True
 
 
+INTERRUPTED = """
+import json
+from anneal_utils import _internals
+import keras, numpy as np
+model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="zeros")])
+model.compile(keras.optimizers.SGD(0.5), "mse")
+told = [_internals.interrupted(model)]
+
+def batches():
+    yield np.ones((1, 1)), np.ones((1, 1))
+    yield np.ones((1, 1)), np.ones((1, 1))
+    told.append(_internals.interrupted(model))
+    if FORGET:
+        _internals.forget_fit(model)
+    for variable in model.weights:
+        variable.assign(np.full(variable.shape, 7.0))
+    raise KeyboardInterrupt
+
+try:
+    model.fit(batches(), steps_per_epoch=4, verbose=0)
+except KeyboardInterrupt:
+    told += [_internals.interrupted(model), float(model.get_weights()[0][0, 0])]
+print(json.dumps(told))
+"""
+
+
+@asks
+def interrupted():
+    told = elsewhere("FORGET = False\n" + INTERRUPTED, KERAS_BACKEND="jax")
+    assert told[:3] == [False, True, False] and told[3] != 7.0  # the fit's own weights came back
+    assert not _internals.interrupted(network())  # TensorFlow has nothing of the kind
+
+
+@asks
+def forget_fit():
+    assert elsewhere("FORGET = True\n" + INTERRUPTED, KERAS_BACKEND="jax")[3] == 7.0
+
+
 def own_names() -> list[str]:
     """The functions and constants of _internals."""
     return [

@@ -33,6 +33,15 @@ def count(variable) -> int:
     return int(variable.numpy())
 
 
+def done(callback) -> int:
+    """The steps in ``callback._counter``, in the middle of a fit too.
+
+    Under JAX a fit keeps them to itself until somebody asks for a callback's ``model``.
+    """
+    _ = callback.model
+    return count(callback._counter)
+
+
 def say(sentence: str) -> None:
     """A ``UserWarning`` that is shown each time, not only the first time in a process."""
     warnings.warn_explicit(sentence, UserWarning, __file__, 0)  # no registry: nothing is remembered

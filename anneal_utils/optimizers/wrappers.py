@@ -13,11 +13,12 @@ import operator
 from collections.abc import Iterable
 from typing import ClassVar
 
-from anneal_utils import _checks, _internals
+from anneal_utils import _backend, _checks, _internals
+from anneal_utils._backend import tf
 from anneal_utils.optimizers._wrapper import Wrapper, unwrap
 
 import keras
-import tensorflow as tf
+import numpy as np
 
 ops = keras.ops
 Schedule = keras.optimizers.schedules.LearningRateSchedule
@@ -77,7 +78,7 @@ class Scheduled(Wrapper):
             super().build(variables)
 
     def _check_applied(self):
-        if self.gradient_accumulation_steps and tf.executing_eagerly():
+        if self.gradient_accumulation_steps and (tf is None or tf.executing_eagerly()):
             return  # a step that only accumulates reads nothing
         root = unwrap(self)
         for name in self.schedules:
@@ -141,6 +142,16 @@ class _Number:
             return tf.convert_to_tensor(self.value, dtype or keras.config.floatx())
         return self.value if dtype is None else tf.cast(self.value, dtype)
 
+    def __jax_array__(self):
+        """For JAX."""
+        return ops.convert_to_tensor(self.value)
+
+    if _backend.NAME == "torch":  # elsewhere NumPy is to ask for the operators below
+
+        def __array__(self, dtype=None, copy=None):
+            """For PyTorch, which computes at once."""
+            return np.asarray(ops.convert_to_numpy(self.value), dtype)
+
     def __bool__(self):
         return True
 
@@ -193,11 +204,11 @@ def _check_schedule(optimizer, name: str, schedule) -> None:
         if name in getattr(optimizer, "schedules", {}):
             _checks.fail("hyperparameter", name, "is scheduled by the inner optimizer already")
         optimizer = optimizer.inner_optimizer
-    first = float(schedule(tf.constant(0, tf.int64)))
+    first = _backend.at(schedule, 0)
     _checks.number(f"{name} at step 0", first)
     try:
         # In a graph of its own, so that nobody else sees this optimizer's variables.
-        with tf.Graph().as_default():
+        with contextlib.nullcontext() if tf is None else tf.Graph().as_default():
             type(root).from_config({**config, "learning_rate": 0.1, name: first})
     except ValueError as error:
         _checks.fail(f"{name} at step 0", first, f"is refused by {kind}: {error}")

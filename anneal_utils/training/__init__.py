@@ -10,6 +10,11 @@ A run's seed alone decides initial weights, batch order and dropout masks, so ru
 are paired, and a run gives the same bits alone, among thousands, or on another thread.
 """
 
+from anneal_utils import _needs
+
+if missing := _needs.tensorflow("anneal_utils.training"):
+    raise ImportError(missing)
+
 from anneal_utils.callbacks import HorizonCheck, RangeTest, RateRecorder
 from anneal_utils.training.frames import COLUMNS
 from anneal_utils.training.recipes import Plateau, Run, grid, per_step
