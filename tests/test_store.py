@@ -9,13 +9,16 @@ import time
 import warnings
 from pathlib import Path
 
-from anneal_utils import _files, store
+from anneal_utils import _files, problems, store, training
 from anneal_utils.store import Record, Store, __main__, folder, places, records
+from anneal_utils.training.program import Program
 
 import hypothesis.extra.numpy as hnp
+import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -528,3 +531,270 @@ def test_clear_does_not_follow_links(tmp_path, monkeypatch, capsys):
 
 
 # -------------------------------------------------------------------------------------- training
+
+RNG = np.random.default_rng(0)
+X = RNG.uniform(size=(48, 6)).astype("float32")
+Y = RNG.integers(0, 3, 48).astype("int32")
+
+
+def tiny(scale=1.0, **changes):
+    """Two epochs of two steps; ``scale`` hides in a closure."""
+    entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    given = {
+        "name": "tiny",
+        "build": lambda: keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)]),
+        "x_train": X[:32].copy(),
+        "y_train": Y[:32].copy(),
+        "x_val": X[32:].copy(),
+        "y_val": Y[32:].copy(),
+        "loss": lambda true, predicted: scale * entropy(true, predicted),
+        "batch_size": 16,
+        "epochs": 2,
+        "chance_loss": 1.1,
+    }
+    return problems.Problem(**{**given, **changes})
+
+
+def grid(schedules=None, optimizer="sgd", seeds=(0, 1), **settings):
+    return training.grid(schedules or {"c": 0.1}, seeds=seeds, optimizer=optimizer, **settings)
+
+
+def counts(frame):
+    return frame.attrs["computed"], frame.attrs["read"]
+
+
+def trained(shelf, problem=None, runs=None, **settings):
+    return training.train(problem or tiny(), runs or grid(), store=shelf, **settings)
+
+
+@pytest.fixture
+def refuse_to_train(monkeypatch):
+    """A call after which a run that is trained fails."""
+
+    def call(*_):
+        raise AssertionError("this was to be read")
+
+    return lambda: monkeypatch.setattr(Program, "call", call)
+
+
+def everything():
+    """Runs of two programs in no order, among them a diverging one and one with feedback."""
+    plateau = training.Plateau(patience=1, min_delta=100.0)
+    recipes = {
+        "cosine": "cosine",
+        "plateau": plateau,
+        "number": 0.05,
+        "epoch": lambda epoch: 0.1 / (epoch + 1),
+        "lost": 1e38,
+    }
+    runs = [
+        *training.grid(recipes, peaks=[0.1, 0.2], seeds=range(3)),
+        *training.grid(recipes, peaks=[0.2], seeds=range(2), optimizer="adam", epochs=3),
+    ]
+    return [runs[i] for i in np.random.default_rng(3).permutation(len(runs))]
+
+
+@pytest.mark.parametrize("mode", ["graph", "xla"])
+def test_a_frame_that_was_read_is_the_frame_that_was_computed(tmp_path, refuse_to_train, mode):
+    problem, runs = tiny(metrics=("accuracy",)), everything()
+    plain = trained(False, problem, runs, mode=mode)
+    assert plain.diverged.any() and plain.diverged_step.notna().any()
+    first = trained(tmp_path, problem, runs, mode=mode)
+    refuse_to_train()
+    folder._recent.clear()
+    again = trained(tmp_path, problem, runs, mode=mode)
+    assert counts(plain) == counts(first) == (len(runs), 0) and counts(again) == (0, len(runs))
+    for frame in (first, again):
+        pd.testing.assert_frame_equal(plain, frame, check_exact=True, check_dtype=True)
+        for column in ("rate", "train_loss", "val_loss", "val_accuracy"):
+            assert frame[column].to_numpy().tobytes() == plain[column].to_numpy().tobytes()
+    assert len(Store(tmp_path).programs()) == 2 and len(parquets(tmp_path)) == 2
+
+
+def test_a_known_program_is_not_compiled(tmp_path, refuse_to_train):
+    runs = grid(seeds=range(4))
+    expected = trained(tmp_path, tiny(2.5), runs)
+    program_module = sys.modules[Program.__module__]
+    program_module._programs.clear()  # as in a new process
+    program_module._quick.clear()
+    refuse_to_train()
+    frame = trained(tmp_path, tiny(2.5), runs)
+    pd.testing.assert_frame_equal(frame, expected, check_exact=True)
+    assert counts(frame) == (0, 4)
+
+
+def test_only_what_is_missing_is_trained(tmp_path):
+    known = trained(tmp_path, runs=grid(seeds=[1, 3]))
+    frame = trained(tmp_path, runs=grid(seeds=range(5)))
+    assert counts(frame) == (3, 2)
+    plain = trained(False, runs=grid(seeds=range(5)))
+    pd.testing.assert_frame_equal(frame, plain, check_exact=True)
+    assert set(known.run) < set(frame.run)
+    assert counts(trained(tmp_path, runs=grid(seeds=range(5)))) == (0, 5)
+
+
+MISSES = {
+    "closure": lambda: (tiny(scale=1.5), grid(), {}),
+    "rate": lambda: (tiny(), grid({"c": 0.1000001}), {}),
+    "feedback": lambda: (tiny(), training.grid([training.Plateau()], [0.1], [0, 1]), {}),
+    "seeds": lambda: (tiny(), grid(seeds=[2, 3]), {}),
+    "mode": lambda: (tiny(), grid(), {"mode": "graph"}),
+    "epochs": lambda: (tiny(), grid(epochs=3), {}),
+    "optimizer": lambda: (tiny(), grid(optimizer="momentum"), {}),
+    "batch size": lambda: (tiny(batch_size=8), grid(), {}),
+    "training data": lambda: (tiny(x_train=np.nextafter(X[:32], 2)), grid(), {}),
+    "held-out data": lambda: (tiny(y_val=(Y[32:] + 1) % 3), grid(), {}),
+    "metrics": lambda: (tiny(metrics=()), grid(), {}),
+}
+
+
+@pytest.mark.parametrize("what", MISSES)
+def test_whatever_changes_a_result_is_a_miss(tmp_path, what):
+    assert counts(trained(tmp_path, mode="xla")) == (2, 0)
+    problem, runs, settings = MISSES[what]()
+    frame = trained(tmp_path, problem, runs, **{"mode": "xla", **settings})
+    assert counts(frame) == (2, 0)
+    pd.testing.assert_frame_equal(
+        frame, trained(False, problem, runs, **{"mode": "xla", **settings}), check_exact=True
+    )
+
+
+def test_new_labels_are_a_hit_and_are_in_the_frame(tmp_path, refuse_to_train):
+    first = trained(tmp_path, tiny(), grid({"old": 0.1}, {"sgd": "sgd"}))
+    refuse_to_train()
+    frame = trained(tmp_path, tiny(name="renamed"), grid({"new": 0.1}, {"mine": "sgd"}))
+    assert counts(frame) == (0, 2)
+    assert set(frame.schedule) == {"new"} and set(frame.optimizer) == {"mine"}
+    assert set(frame.problem) == {"renamed"}
+    labels = ["schedule", "optimizer", "problem"]
+    pd.testing.assert_frame_equal(frame.drop(columns=labels), first.drop(columns=labels))
+
+
+def test_runs_that_are_the_same_are_trained_once(tmp_path):
+    runs = grid({"a": 0.1, "b": 0.1, "c": lambda epoch: 0.1, "d": 0.2})
+    frame = trained(tmp_path, runs=runs)
+    assert counts(frame) == (4, 4)
+    plain = trained(False, runs=runs)
+    assert counts(plain) == (8, 0)
+    pd.testing.assert_frame_equal(frame, plain, check_exact=True)
+
+
+def test_weights_are_computed_and_histories_are_kept(tmp_path):
+    weights, frame = trained(tmp_path, return_weights=True)
+    assert counts(frame) == (2, 0) and counts(trained(tmp_path)) == (0, 2)
+    again, twice = trained(tmp_path, return_weights=True)
+    assert counts(twice) == (2, 0) and len(parquets(tmp_path)) == 1  # nothing new to keep
+    pd.testing.assert_frame_equal(frame, twice, check_exact=True)
+    for ours, theirs in zip(weights, again, strict=True):
+        assert all(map(np.array_equal, ours, theirs))
+
+
+def test_what_can_not_be_read_is_never_kept(tmp_path):
+    def loss(true, predicted):
+        error = predicted - tf.one_hot(tf.cast(tf.reshape(true, [-1]), tf.int32), 3)
+        half = tf.py_function(lambda x: x / 2, [tf.reduce_mean(error**2)], tf.float32)
+        return tf.ensure_shape(half, [])
+
+    runs = [*grid(), *grid()]
+    for _ in range(2):
+        assert counts(trained(tmp_path, tiny(loss=loss), runs, mode="graph")) == (4, 0)
+    assert not files(tmp_path)
+
+
+@pytest.mark.parametrize("error", [OSError("broken"), KeyboardInterrupt()])
+def test_what_was_finished_is_kept_when_a_call_is_cut_short(tmp_path, monkeypatch, error):
+    calls, whole = [], Program.call
+
+    def breaks(program, *arguments):
+        calls.append(None)
+        if len(calls) == 6:
+            raise error
+        return whole(program, *arguments)
+
+    monkeypatch.setattr(Program, "call", breaks)
+    runs = grid(seeds=range(30))
+    with pytest.raises(type(error)):
+        trained(tmp_path, runs=runs, threads=1)
+    monkeypatch.undo()
+    assert len(parquets(tmp_path)) == 1
+    frame = trained(tmp_path, runs=runs)
+    assert frame.attrs["read"] >= 5 and sum(counts(frame)) == 30
+    pd.testing.assert_frame_equal(frame, trained(False, runs=runs), check_exact=True)
+
+
+ENDLESS = """
+import sys, keras, numpy as np
+from anneal_utils import problems, training
+x = np.random.default_rng(0).uniform(size=(64, 6)).astype("float32")
+y = np.arange(64, dtype="int32") % 3
+problem = problems.Problem(
+    name="p", build=lambda: keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)]),
+    x_train=x, y_train=y, x_val=x, y_val=y,
+    loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    batch_size=16, epochs=2, chance_loss=1.1)
+runs = training.grid({"c": 0.1}, seeds=range(int(sys.argv[1])))
+training.train(problem, runs[:2], progress=False)
+print("ready", flush=True)
+frame = training.train(problem, runs, progress=False)
+print(frame.attrs["computed"], frame.attrs["read"], float(frame.val_loss.sum()).hex())
+"""
+
+
+def test_another_process_reads_it_and_ctrl_c_keeps_what_was_finished(tmp_path):
+    there = {"env": {**os.environ, "ANNEAL_STORE": str(tmp_path / "s")}}
+    endless = start(ENDLESS, 100_000, **there)
+    assert endless.stdout.readline() == "ready\n"
+    time.sleep(2)
+    endless.send_signal(signal.SIGINT)
+    _, err = endless.communicate(timeout=60)
+    assert "KeyboardInterrupt" in err
+    assert Store(tmp_path / "s").runs() >= 20
+    out, err = start(ENDLESS, 20, **there).communicate(timeout=60)
+    assert out.splitlines()[1].startswith("0 20 "), out + err
+    off = {"env": {**os.environ, "ANNEAL_STORE": "off"}}
+    plain, _ = start(ENDLESS, 20, **off).communicate(timeout=60)
+    assert plain.split()[1:3] == ["20", "0"] and plain.split()[3] == out.split()[3]
+
+
+def test_a_damaged_file_is_computed_again(tmp_path, capsys):
+    expected = trained(tmp_path)
+    parquets(tmp_path)[0].write_bytes(b"PAR1 nothing PAR1")
+    folder._recent.clear()
+    frame = trained(tmp_path)
+    assert counts(frame) == (2, 0) and "computed again" in capsys.readouterr().err
+    pd.testing.assert_frame_equal(frame, expected, check_exact=True)
+    assert counts(trained(tmp_path)) == (0, 2)
+
+
+def test_a_store_that_can_not_be_used_stops_no_training(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.warns(UserWarning, match="can not be used") as told:
+        frames = [trained(tmp_path / "file" / "s") for _ in range(2)]
+    assert len(told) == 1
+    assert [counts(frame) for frame in frames] == [(2, 0)] * 2
+
+
+def test_the_environment_chooses(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANNEAL_STORE", str(tmp_path))
+    assert counts(trained(None)) == (2, 0) and counts(trained(None)) == (0, 2)
+    assert counts(trained(False)) == (2, 0) and counts(trained(Store(tmp_path))) == (0, 2)
+    before = parquets(tmp_path)
+    monkeypatch.setenv("ANNEAL_STORE_FRESH", "1")
+    assert counts(trained(None)) == (2, 0)
+    assert len(parquets(tmp_path)) == len(before) + 1  # computed, and kept
+    monkeypatch.setenv("ANNEAL_STORE", "off")
+    assert counts(trained(None)) == (2, 0)
+    with pytest.raises(ValueError, match="store = 1"):
+        trained(1)
+
+
+def test_the_counts_are_no_part_of_the_frame(tmp_path):
+    computed, read = trained(tmp_path), trained(tmp_path)
+    assert counts(computed) != counts(read)
+    assert computed.equals(read)
+    pd.testing.assert_frame_equal(computed, read)
+    assert len(pd.concat([computed, read])) == 2 * len(read)
+    assert counts(read[read.epoch == 1]) == (0, 2)
+    # Nor of a file: the same results give the same bytes, whoever computed them.
+    assert _files.parquet(computed) == _files.parquet(read)
+    assert counts(read) == (0, 2)
