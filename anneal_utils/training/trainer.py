@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from anneal_utils import _checks, headless, identity, problems
 from anneal_utils.problems import Problem
+from anneal_utils.store import Record, Store, chosen
 from anneal_utils.training.frames import Outcome, frame_of
 from anneal_utils.training.program import Program, plateau_vector, program_of
 from anneal_utils.training.recipes import Run, is_of_the_epoch
@@ -38,6 +39,7 @@ def train(
     mode: str = "auto",
     threads: int | None = None,
     progress: bool | None = None,
+    store=None,
 ):
     """Train every run and return the tidy frame: one row per run and epoch, in the given order.
 
@@ -54,6 +56,11 @@ def train(
     ``"auto"`` chooses. ``threads``: default, the cores. Data stay in memory, an incomplete last
     batch is dropped, there are no callbacks inside a run.
 
+    What was computed before, under any label, is read: ``store`` is None (the default one, see
+    :mod:`anneal_utils.store`), False (everything is computed and nothing kept), a folder or a
+    ``Store``. Weights are not kept, so ``return_weights`` computes. The frame is the same either
+    way; its ``attrs`` tell how many runs were ``"computed"`` and how many ``"read"``.
+
     ``ValueError`` where a run's state could not be its own: a variable, a random stream, a model
     or an optimizer that runs would share is refused by its name.
     """
@@ -61,12 +68,12 @@ def train(
     threads = cores() if threads is None else _checks.count("threads", threads)
     show = not headless() if progress is None else progress
     results = [None] * len(runs)
+    shelf = _Shelf(chosen(store), results, reads=not return_weights)
     errors, left, lock = [], len(runs), threading.Lock()
     stop, finished, room = threading.Event(), threading.Event(), _Room(_AHEAD)
 
     def job(ready: _Ready):
         """Train one run."""
-        nonlocal left
         room.leave(ready.nbytes)
         try:
             if not stop.is_set():
@@ -74,8 +81,14 @@ def train(
                 weights = [w.numpy() for w in final] if return_weights else None
                 found = (ready.program.columns, history, lost, test, weights)
                 results[ready.index] = Outcome(ready.identity, ready.peak, *found)
+                shelf.put(ready, Record(history, lost, test))
         except BaseException as error:
             errors.append(error)
+        done()
+
+    def done():
+        """One run less to do."""
+        nonlocal left
         with lock:
             left -= 1
             bar.update()
@@ -84,6 +97,7 @@ def train(
 
     # The bar appears only when the work takes longer than five seconds.
     with (
+        shelf,  # left last: what was finished is kept, whatever happened
         _training,
         tqdm(total=len(runs), disable=not show, delay=5, unit="run") as bar,
         ThreadPoolExecutor(threads) as pool,
@@ -93,12 +107,13 @@ def train(
             # the threads compile and train those before.
             later = []
             for ready in _groups(problem, runs, mode):
-                first = next(ready)
-                room.enter(first.nbytes)
-                later.append((pool.submit(job, first), ready))
-            for first, ready in later:
+                unknown = shelf.unknown(ready, done)
+                if (first := next(unknown, None)) is not None:
+                    room.enter(first.nbytes)
+                    later.append((pool.submit(job, first), unknown))
+            for first, unknown in later:
                 first.result()  # the others would compile the same program again
-                for one in ready:
+                for one in unknown:
                     room.enter(one.nbytes)
                     if errors:
                         raise errors[0]
@@ -109,6 +124,7 @@ def train(
         finally:
             stop.set()  # an error or Ctrl-C ends the threads after the run they are in
     frame = frame_of(problem, runs, results)
+    frame.attrs.update(computed=shelf.computed, read=len(runs) - shelf.computed)
     return ([result.weights for result in results], frame) if return_weights else frame
 
 
@@ -220,6 +236,66 @@ def _ready(problem, program: Program, runs, members, tables) -> Iterator[_Ready]
             (weights, slots, tables[i], batches, rules, *tuned),
             size,
         )
+
+
+class _Shelf:
+    """What the store knows of the runs of one call, and what the call adds to it."""
+
+    def __init__(self, store: Store | None, results: list, reads: bool):
+        self.store, self.results, self.reads = store, results, reads
+        self.known: dict[str, dict[str, Record]] = {}  # by program
+        self.again: dict[str, list[tuple[int, float]]] = {}  # runs that compute what another does
+        self.new: list[tuple[Program, str, Record]] = []
+        self.computed = 0
+
+    def __enter__(self):
+        return self
+
+    def unknown(self, ready: Iterator[_Ready], done) -> Iterator[_Ready]:
+        """The runs that have to be trained; the others get their results, and are ``done``."""
+        for one in ready:
+            if self.store and self.reads and one.program.readable:
+                record = self._known(one.program).get(one.identity)
+                if record is not None:
+                    self._answer(one.index, one.program.columns, one.identity, one.peak, record)
+                    done()
+                    continue
+                if one.identity in self.again:
+                    self.again[one.identity].append((one.index, one.peak))
+                    done()
+                    continue
+                self.again[one.identity] = []
+            self.computed += 1
+            yield one
+
+    def put(self, ready: _Ready, record: Record) -> None:
+        """A result, from any thread."""
+        if self.store and ready.program.readable:
+            self.new.append((ready.program, ready.identity, record))
+
+    def __exit__(self, *error):
+        """Answer the runs that were trained as others, and keep what was trained."""
+        programs: dict[str, tuple[Program, dict[str, Record]]] = {}
+        for program, name, record in self.new:
+            programs.setdefault(program.digest, (program, {}))[1][name] = record
+            for index, peak in self.again.get(name, ()):
+                self._answer(index, program.columns, name, peak, record)
+        for program, records in programs.values():
+            known = self._known(program)
+            records = {name: record for name, record in records.items() if name not in known}
+            self.store.write(program.digest, _columns(program), records)
+
+    def _known(self, program: Program) -> dict[str, Record]:
+        if program.digest not in self.known:
+            self.known[program.digest] = self.store.read(program.digest, _columns(program))
+        return self.known[program.digest]
+
+    def _answer(self, index: int, names: list[str], name: str, peak: float, record: Record):
+        self.results[index] = Outcome(name, peak, names, *record)
+
+
+def _columns(program: Program) -> list[str]:
+    return ["rate", *(f"{part}_{name}" for part in ("train", "val") for name in program.columns)]
 
 
 class _Room:
