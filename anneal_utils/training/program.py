@@ -3,7 +3,6 @@
 import queue
 import uuid
 import warnings
-import weakref
 from dataclasses import replace
 
 from anneal_utils import _checks, _internals, identity
@@ -13,6 +12,7 @@ from anneal_utils.problems import Problem
 from anneal_utils.training import _keras
 from anneal_utils.training.recipes import Plateau, Run, is_of_the_epoch
 from anneal_utils.training.starts import starts
+from anneal_utils.training.tensors import data_of, nbytes_of, rows_of, tensors_of
 from anneal_utils.training.unchanging import unchanging
 
 import keras
@@ -89,12 +89,12 @@ class Program:
             again = self._slots_at(moved, seed=1)
             _keras.check_repeats("optimizer", run.optimizer, slots, again)
         # Data as tensors once; the program captures them, it does not copy them.
-        self.data, self.data_digest = _data(problem)
+        self.data, self.data_digest = data_of(problem)
         # Metrics are made by the first batch; make them before tracing, in eager mode.
         values: list = []
         with _keras.recorded(values) as rest:
             _keras.compile_model(problem, self.model, self.optimizer)
-            self.columns = _keras.metrics_of(problem, self.model, _rows(self.data["val"], [0]))
+            self.columns = _keras.metrics_of(problem, self.model, rows_of(self.data["val"], [0]))
         self.rest = list(zip(rest, values, strict=True))
         chosen = mode
         if mode == "auto":
@@ -150,7 +150,7 @@ class Program:
         groups = {"state": self.state, "slots": self.slots, "table": [self.table.rates]}
         groups["rest"] = [variable for variable, _ in self.rest]
         places = {id(v.handle): f"{g} {i}" for g, vs in groups.items() for i, v in enumerate(vs)}
-        places |= {id(tensor): f"data {i}" for i, tensor in enumerate(_tensors_of(self.data))}
+        places |= {id(tensor): f"data {i}" for i, tensor in enumerate(tensors_of(self.data))}
         variables = {id(variable.handle): variable for variable in self.concrete.variables}
         self.traced = {handle: variable.numpy() for handle, variable in variables.items()}
         captured = []
@@ -220,7 +220,7 @@ class Program:
         """What the program keeps in memory, roughly: every value once for each seat and here."""
         values = [v for v in self.traced.values() if hasattr(v, "nbytes")]
         seats = self.seats.qsize() + 2
-        data = sum(map(_size, _tensors_of(self.data)))
+        data = sum(map(nbytes_of, tensors_of(self.data)))
         # A node takes 11 kB, as Python and as kernels.
         return 11_000 * self.nodes + data + seats * sum(v.nbytes for v in values)
 
@@ -232,7 +232,7 @@ class Program:
         else:
             count = rows.shape[0]
         if size is None or size >= count:
-            logs = self.model.test_step(data if rows is None else _rows(data, rows))
+            logs = self.model.test_step(data if rows is None else rows_of(data, rows))
             return _internals.metrics_of(self.model, logs)
         rows = tf.range(count) if rows is None else rows
         before = (count - 1) // size  # the last batch, which may be smaller, tells the names
@@ -241,7 +241,7 @@ class Program:
         def step(rows):
             # Of unknown length, as batches are in fit: Keras weighs losses by a length it knows.
             rows = tf.compat.v1.placeholder_with_default(rows, [None])
-            return self.model.test_step(_rows(data, rows))
+            return self.model.test_step(rows_of(data, rows))
 
         def body(batch):
             step(batches[batch])
@@ -265,7 +265,7 @@ class Program:
         def step_body(epoch, step, rate, loss, left):
             rate = tf.cast(self.optimizer.learning_rate, rates.dtype)
             batch = order[epoch, step]
-            logs = self.model.train_step(_rows(self.data["train"], batch))
+            logs = self.model.train_step(rows_of(self.data["train"], batch))
             names.update(logs)
             lost = ~tf.math.is_finite(logs["loss"]) & (left < 0)
             left = tf.where(lost, epoch * self.steps + step, left)
@@ -324,42 +324,6 @@ class Program:
         return history.stack(), left, test, [tf.convert_to_tensor(w) for w in self.model.weights]
 
 
-def _rows(data: tuple, rows) -> tuple:
-    """Those rows of every array of ``(x, y, …)``."""
-    return tf.nest.map_structure(lambda a: None if a is None else tf.gather(a, rows), data)
-
-
-def _size(tensor) -> int:
-    return int(np.prod(tensor.shape)) * tensor.dtype.size
-
-
-def _tensors_of(data: dict) -> list[tf.Tensor]:
-    """The tensors of all parts, each once."""
-    parts = [tensor for part in data.values() for tensor in tf.nest.flatten(part)]
-    return list({id(tensor): tensor for tensor in parts if tensor is not None}.values())
-
-
-_tensors: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
-
-def _data(problem: Problem) -> tuple[dict[str, tuple], str]:
-    """The problem's parts as tensors, and their digest; the same ones for every program of it."""
-    if problem not in _tensors:
-        made: dict = {}  # the rows of several splits are one tensor
-
-        def tensor(array):
-            if array is not None and id(array) not in made:
-                made[id(array)] = tf.constant(array)
-            return made.get(id(array))
-
-        parts = problem.data()
-        tensors = {name: tf.nest.map_structure(tensor, part) for name, part in parts.items()}
-        plain = set(parts) == {"train", "val"} and all(len(part) == 2 for part in parts.values())
-        told = [*parts["train"], *parts["val"]] if plain else [parts]
-        _tensors[problem] = tensors, identity.digest(*told)
-    return _tensors[problem]
-
-
 _warned: set = set()
 
 
@@ -386,7 +350,7 @@ def program_of(problem: Problem, run: Run, epochs: int, mode: str) -> Program:
         optimizers.maker(run.make),
     )
     short = unchanging((*read, problem.batch_size, problem.steps_per_epoch, epochs, mode))
-    short = short and (short, _data(problem)[1], str(identity.environment()))
+    short = short and (short, data_of(problem)[1], str(identity.environment()))
     key = short and _quick.get(short)
     program = key and _programs.get(key)
     if not program:

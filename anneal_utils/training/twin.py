@@ -12,6 +12,7 @@ from anneal_utils.training import _keras
 from anneal_utils.training.frames import Outcome, frame_of
 from anneal_utils.training.recipes import PerStep, Plateau, Run, is_of_the_epoch
 from anneal_utils.training.runs import batches, epoch_rate, rates, schedule_of, starting_rate
+from anneal_utils.training.tensors import rows_of
 from anneal_utils.training.trainer import identities
 
 import keras
@@ -54,8 +55,8 @@ def fit_one(problem: Problem, run: Run, *, callbacks: Iterable = ()):
         callbacks.append(EvaluateAverage())
     rows, parts = problem.rows(run.seed), problem.data()
     order = batches(problem, run.seed, epochs).reshape(-1, problem.batch_size)
-    data = tf.data.Dataset.from_tensor_slices(order).map(lambda rows: _taken(parts["train"], rows))
-    held_out = parts["val"] if rows is None else _taken(parts["val"], rows[1])
+    data = tf.data.Dataset.from_tensor_slices(order).map(lambda rows: rows_of(parts["train"], rows))
+    held_out = parts["val"] if rows is None else rows_of(parts["val"], rows[1])
     at_once = {"val": problem.evaluation_batch_size or problem.samples("val")}
     at_once["test"] = problem.evaluation_batch_size or problem.samples("test")
     log = model.fit(
@@ -110,11 +111,6 @@ class _StepByStep(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         optimizer = unwrap(self.model.optimizer)
         optimizer.learning_rate = self.recipe.rate(int(_internals.counter(optimizer)))
-
-
-def _taken(part: tuple, rows) -> tuple:
-    """Those rows of every array of a part."""
-    return tf.nest.map_structure(lambda a: None if a is None else tf.gather(a, rows), part)
 
 
 def _named(problem: Problem, run: Run) -> str | None:
