@@ -386,7 +386,6 @@ DOCUMENTED = {"os._exit", "sys._getframe", "_asdict", "_fields", "_make", "_repl
 # to have a registry.
 ALLOWED = {
     ("tools/notebooks.py", "anneal_utils._signals"),
-    ("anneal_utils/benchmark.py", "problems._makers"),
 }
 
 
