@@ -3,7 +3,7 @@ SHELL := bash
 # GNU Make 3.81 passes this over, so recipes of several commands say `set -e` or `||` themselves.
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup lock run-all test unit nbval accept check lint lab benchmark clean
+.PHONY: help setup lock run-all test test-all unit nbval accept check lint lab benchmark dist clean
 
 PROFILE ?= quick
 JOBS ?=
@@ -28,14 +28,17 @@ $(STAMP): requirements.txt pyproject.toml
 
 lock: ## compile requirements.txt from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "uv is needed for this target: pip install uv" >&2; exit 1; }
-	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --group test pyproject.toml -o requirements.txt
+	uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --extra all --group test pyproject.toml -o requirements.txt
 
 # `exec`: make passes SIGTERM on to its child alone, which has to be the program, not a shell.
 run-all: $(STAMP) ## run every notebook once, regenerate figures/ (skips what has not changed)
 	@exec $(RUN) run $(NB) --profile $(PROFILE) $(if $(JOBS),--jobs $(JOBS))
 
-test: $(STAMP) ## everything: unit tests, notebooks executed once and compared, gates
+test: $(STAMP) ## unit tests, notebooks executed once and compared, gates
 	@exec $(RUN) run --then $(PYTEST) tests notebooks --executed build/quick
+
+test-all: $(STAMP) ## all of `make test`, the wheel, browsers, processes and faults; nothing may be absent
+	@exec $(RUN) run --then $(PYTEST) tests notebooks --executed build/quick --everything
 
 unit: $(STAMP) ## the unit tests alone
 	@$(PYTEST) tests
@@ -58,6 +61,11 @@ lab: $(STAMP) ## open the course in JupyterLab
 
 benchmark: $(STAMP) ## many-run trainer against a loop of fit, as ratios
 	@$(BIN)/python benchmarks/trainer.py
+
+dist: $(STAMP) ## the package, as sdist and wheel, in build/dist (no network)
+	@rm -rf build/dist
+	@$(BIN)/python -m build --no-isolation --outdir build/dist . >build/dist.log 2>&1 || { cat build/dist.log >&2; exit 1; }
+	@ls -l build/dist
 
 clean: ## remove what was built (not .venv)
 	@rm -rf build .pytest_cache .ruff_cache .hypothesis

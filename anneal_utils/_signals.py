@@ -8,8 +8,6 @@ import signal
 import sys
 import threading
 
-from tqdm import tqdm
-
 _ending = _asked = False
 
 
@@ -46,6 +44,8 @@ def exit_with(sentence: str) -> None:
 
 def leave_to_parent() -> None:
     """In a worker: Ctrl-C reaches the whole group, but one process answers and ends the others."""
+    from tqdm import tqdm  # only those who train have it
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # By default a semaphore, about whose loss there is a warning when this process is ended.
     tqdm.set_lock(threading.RLock())

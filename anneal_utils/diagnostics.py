@@ -5,6 +5,11 @@ Taught in notebooks 01 and 06.
 
 import functools
 
+from anneal_utils import _needs
+
+if missing := _needs.tensorflow("anneal_utils.diagnostics"):
+    raise ImportError(missing)
+
 from anneal_utils import _checks
 from anneal_utils.problems import Problem
 

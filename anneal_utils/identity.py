@@ -19,12 +19,14 @@ from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from anneal_utils import _internals, _needs
+
+if missing := _needs.tensorflow("anneal_utils.identity"):
+    raise ImportError(missing)
+
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import types_pb2
-from tensorflow.python.framework import config, op_def_registry
-from tensorflow.python.util import _pywrap_util_port
 
 # --------------------------------------------------------------------------- digests of values
 
@@ -109,6 +111,8 @@ _METADATA = {
     *("container", "message", "shared_name", "tensor_array_name"),
 }
 
+_TEXT = tf.string.as_datatype_enum  # the number of its kind in a node
+
 # Operations that hand on what they are given, or stop, but never compute with it.
 _CARRIERS = {
     *("While", "StatelessWhile", "If", "StatelessIf", "Case", "StatelessCase", "PartitionedCall"),
@@ -177,20 +181,20 @@ def _computes_with_words(node) -> bool:
     always, one, several = _takes(node.op)
     return (
         always
-        or any(node.attr[name].type == types_pb2.DT_STRING for name in one)
-        or any(types_pb2.DT_STRING in node.attr[name].list.type for name in several)
+        or any(node.attr[name].type == _TEXT for name in one)
+        or any(_TEXT in node.attr[name].list.type for name in several)
     )
 
 
 @functools.cache
 def _takes(operation: str) -> tuple[bool, list[str], list[str]]:
     """Whether an operation's inputs are text: surely, if an attribute says so, or a list of it."""
-    definition = op_def_registry.get(operation)
+    definition = _internals.operation(operation)
     if definition is None or operation in _CARRIERS:
         return False, [], []
     inputs = definition.input_arg
     return (
-        any(argument.type == types_pb2.DT_STRING for argument in inputs),
+        any(argument.type == _TEXT for argument in inputs),
         [argument.type_attr for argument in inputs if argument.type_attr],
         [argument.type_list_attr for argument in inputs if argument.type_list_attr],
     )
@@ -233,7 +237,7 @@ def _text(function, numbers: Mapping[str, int], words: bool) -> list:
 
 def _text_of(node) -> list[str]:
     """The attribute of a constant that holds a text."""
-    constant = node.op == "Const" and node.attr["dtype"].type == types_pb2.DT_STRING
+    constant = node.op == "Const" and node.attr["dtype"].type == _TEXT
     return ["value"] if constant else []
 
 
@@ -276,7 +280,7 @@ def stateful(concrete) -> list[str]:
 def _is_stateful(operation: str) -> bool:
     if operation in _INNOCENT or _OF_VARIABLES.fullmatch(operation):
         return False
-    definition = op_def_registry.get(operation)
+    definition = _internals.operation(operation)
     return definition is None or definition.is_stateful or bool(_OUTSIDE.fullmatch(operation))
 
 
@@ -325,10 +329,10 @@ def environment() -> dict:
         "devices": " ".join(sorted({d.device_type for d in tf.config.list_logical_devices()})),
         "keras": keras.__version__,
         "tensorflow": tf.__version__,
-        "oneDNN": _pywrap_util_port.IsMklEnabled(),
+        "oneDNN": _internals.has_onednn(),
         "intra-op threads": threads.get_intra_op_parallelism_threads(),
         "inter-op threads": threads.get_inter_op_parallelism_threads(),
-        "deterministic": config.is_op_determinism_enabled(),
+        "deterministic": _internals.is_deterministic(),
         "tensor float 32": tf.config.experimental.tensor_float_32_execution_enabled(),
         "graph optimizer": sorted(tf.config.optimizer.get_experimental_options().items()),
         "jit": tf.config.optimizer.get_jit(),

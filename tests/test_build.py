@@ -1,7 +1,9 @@
 """The files that build the environment hold together, and the Makefile keeps its word."""
 
+import ast
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -9,6 +11,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import anneal_utils
+from anneal_utils import _places
 from tools import notebooks
 
 import nbformat
@@ -26,10 +30,32 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 SET_UP = (ROOT / "tools" / "setup.sh").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCK = (ROOT / "requirements.txt").read_text()
-DIRECT = [
-    Requirement(line)
-    for line in [*PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"]["test"]]
-]
+CHANGES = (ROOT / "CHANGELOG.md").read_text()
+CONFTEST = runpy.run_path(str(ROOT / "tests" / "conftest.py"))  # notebooks have one too
+CORE = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
+EXTRAS = {
+    name: [Requirement(line) for line in lines]
+    for name, lines in PROJECT["project"]["optional-dependencies"].items()
+}
+
+
+def of_extra(name):
+    """All requirements of an extra, with those of the extras that it names."""
+    own = [r for r in EXTRAS[name] if r.name != "anneal-utils"]
+    inner = [extra for r in EXTRAS[name] if r.name == "anneal-utils" for extra in sorted(r.extras)]
+    return own + [r for extra in inner for r in of_extra(extra)]
+
+
+DIRECT = list(
+    {
+        str(requirement): requirement
+        for requirement in [
+            *CORE,
+            *of_extra("all"),
+            *map(Requirement, PROJECT["dependency-groups"]["test"]),
+        ]
+    }.values()
+)
 
 MACHINES = {
     "linux-x86_64": ("linux", "x86_64", "Linux", "posix"),
@@ -130,7 +156,67 @@ def test_no_address_in_the_requirements():
     lines = [line for line in LOCK.splitlines() if not line.lstrip().startswith("#")]
     for word in ("://", "--index", "--extra-index", "--find-links", "--trusted-host", "git+"):
         assert not [line for line in lines if word in line]
-    assert "://" not in "".join(PROJECT["project"]["dependencies"])
+    assert "://" not in "".join(map(str, DIRECT))
+
+
+def test_a_plain_install_brings_keras_and_numpy():
+    assert sorted(requirement.name for requirement in CORE) == ["keras", "numpy"]
+    assert set(EXTRAS) == {"train", "course", "cluster", "all"}
+    names = {extra: {r.name for r in of_extra(extra)} for extra in EXTRAS}
+    assert names["train"] < names["course"] < names["all"] and "distributed" in names["cluster"]
+    assert names["all"] == names["course"] | names["cluster"]
+    for name in ("jupyterlab", "papermill", "nbval", "pytest", "distributed"):
+        assert name not in names["train"]
+    (nbval,) = [r for r in EXTRAS["course"] if r.name == "nbval"]
+    assert str(nbval.specifier).startswith("==")  # its rules are what notebooks are compared by
+
+
+def test_the_light_part_imports_nothing_else():
+    # At the top of a file: what is imported inside a function is asked for by who calls it.
+    ours = ROOT / "anneal_utils"
+    light = [ours / f"{name}.py" for name in ("__init__", "_backend", "_checks", "_internals")]
+    light += [ours / f"{name}.py" for name in ("_needs", "_places", "registry")]
+    rooms = ("schedules", "callbacks", "optimizers")
+    light += [path for room in rooms for path in (ours / room).glob("*.py")]
+    allowed = {*sys.stdlib_module_names, "anneal_utils", "keras", "numpy"}
+    for path in light:
+        for node in ast.parse(path.read_text()).body:
+            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module] if isinstance(node, ast.ImportFrom) else []
+            assert {module.partition(".")[0] for module in modules} <= allowed, path
+
+
+def test_there_is_one_version():
+    assert PROJECT["project"]["dynamic"] == ["version"] and "version" not in PROJECT["project"]
+    assert PROJECT["tool"]["setuptools"]["dynamic"]["version"] == {
+        "attr": "anneal_utils.__version__"
+    }
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["version"] == anneal_utils.__version__
+    assert cited["license"] == PROJECT["project"]["license"]
+    assert cited["authors"] == PROJECT["project"]["authors"]  # one name, and nobody's
+    assert re.search(r"^## (Unreleased|\d+\.\d+\.\d+)$", CHANGES, re.MULTILINE)
+
+
+def test_what_the_package_reads_is_where_it_says(tmp_path, monkeypatch):
+    assert _places.committed() == ROOT / "data" / "benchmark"
+    assert _places.caches() == ROOT / "data" / "cache"
+    installed = tmp_path / "site-packages" / "anneal_utils"
+    monkeypatch.setattr(_places, "_PACKAGE", installed)
+    assert _places.committed() == installed / "_data" / "benchmark"
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    places = {
+        ("linux", ""): tmp_path / ".cache",
+        ("linux", str(tmp_path / "mine")): tmp_path / "mine",
+        ("linux", "not/absolute"): tmp_path / ".cache",
+        ("darwin", ""): tmp_path / "Library" / "Caches",
+        ("win32", ""): tmp_path / "AppData" / "Local",
+    }
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    for (platform, cache), place in places.items():
+        monkeypatch.setattr(sys, "platform", platform)
+        monkeypatch.setenv("XDG_CACHE_HOME", cache)
+        assert _places.caches() == place / "anneal-utils", (platform, cache)
 
 
 def test_conda_takes_the_same_python_and_the_same_packages():
@@ -435,8 +521,46 @@ def tracked():
 
 def test_ci_calls_what_the_readme_says():
     script = ROOT / ".ci" / "run"
-    assert re.search(r"^make test$", script.read_text(), re.MULTILINE)
+    assert re.search(r"^make lint$.*^make test$", script.read_text(), re.MULTILINE | re.DOTALL)
     assert script.stat().st_mode & 0o111, "not executable"
+
+
+def test_what_test_leaves_out_test_all_runs():
+    tests = {name: make(ROOT, "--dry-run", name).stdout for name in ("test", "test-all")}
+    assert "--everything" in tests["test-all"] and "--everything" not in tests["test"]
+    assert tests["test-all"].replace(" --everything", "") == tests["test"]
+    markers = [m.partition(":")[0] for m in PROJECT["tool"]["pytest"]["ini_options"]["markers"]]
+    assert markers == list(CONFTEST["EXTRA"])
+
+
+TRIED = """
+import pytest
+
+@pytest.mark.wheel
+def test_extra():
+    pytest.skip(REASON)
+
+def test_plain():
+    pytest.skip(REASON)
+"""
+
+
+@pytest.mark.parametrize(
+    "options, reason, counted",
+    [
+        ([], "no browser", "1 skipped, 1 deselected"),
+        (["-m", "wheel"], "no browser", "1 skipped, 1 deselected"),
+        (["--everything"], "no browser", "2 failed"),
+        (["--everything"], CONFTEST["PERMITTED"][1], "2 skipped"),
+    ],
+)
+def test_what_is_absent_fails_where_everything_runs(tmp_path, options, reason, counted):
+    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "test_tried.py").write_text(f"REASON = {reason!r}\n{TRIED}")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, "."]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert counted in said.stdout.splitlines()[-1], said.stdout
 
 
 def test_no_second_lock_file():

@@ -1,6 +1,7 @@
 """The ledger: verdicts stand only while their measurements do."""
 
 import re
+import tomllib
 from pathlib import Path
 
 from anneal_utils import claims
@@ -97,3 +98,100 @@ def test_a_verdict_outside_the_list_or_without_findings_is_refused():
         claims.Claim("C0", "sentence", "notebook", "", "proven", "", (finding,))
     with pytest.raises(ValueError, match="^findings = "):
         claims.Claim("C0", "sentence", "notebook", "", "supported")
+
+
+# ------------------------------------------------------------------------------ the ledger's file
+
+CLAIM = """
+[[claim]]
+id = "C7"
+sentence = "A sentence."
+notebook = "01_learning_rate"
+verdict = "supported"
+
+[[claim.findings]]
+name = "floor"
+statement = "the floor is lower"
+relation = "within"
+bound = [-1, 0.5]
+"""
+
+
+def ledger(folder, text):
+    (folder / "mine.toml").write_text(text, encoding="utf-8")
+    return folder / "mine.toml"
+
+
+def test_a_ledger_is_read_as_it_is_written(tmp_path):
+    (claim,) = claims.read(ledger(tmp_path, CLAIM))
+    finding = claims.Finding("floor", "the floor is lower", "within", (-1, 0.5))
+    assert claim == claims.Claim(
+        "C7", "A sentence.", "01_learning_rate", "", "supported", "", (finding,)
+    )
+    assert claims.read(claims.FILE) == claims.LEDGER
+    unmeasured = CLAIM.replace('verdict = "supported"', "").partition("[[claim.findings]]")[0]
+    assert claims.read(ledger(tmp_path, unmeasured))[0].verdict is None
+
+
+def test_bounds_are_of_the_kinds_that_their_relations_need():
+    """A pair, a number (never a truth value), or for "equals" whatever the notebooks measure."""
+    kinds = {"above": (int, float), "below": (int, float), "within": (tuple,)}
+    kinds["equals"] = (bool, float, dict, list)
+    seen = {(f.relation, type(f.bound)) for claim in claims.LEDGER for f in claim.findings}
+    assert all(kind in kinds[relation] for relation, kind in seen)
+    assert {kind for relation, kind in seen if relation == "equals"} == {*kinds["equals"]}
+    entries = tomllib.loads(claims.FILE.read_text(encoding="utf-8"))["claim"]
+    bounds = [finding["bound"] for entry in entries for finding in entry["findings"]]
+    assert len(bounds) == sum(len(claim.findings) for claim in claims.LEDGER) > 70
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("verdict =", "verdikt =", "claim C7, verdikt = 'supported': is none of the keys id, se"),
+        ("relation =", "relations =", "claim C7, finding floor, relations = 'within': is none of"),
+        ('id = "C7"', "", "claim number 1, id = None: is missing"),
+        ("bound = [-1, 0.5]", "", "claim C7, finding floor, bound = None: is missing"),
+        ('name = "floor"', "", "claim C7, finding number 1, name = None: is missing"),
+        ('"A sentence."', "7", "claim C7, sentence = 7: must be a text"),
+        ('"the floor is lower"', "true", "claim C7, finding floor, statement = True: must be a te"),
+        ('"supported"', '"proven"', "claim C7, verdict = 'proven': must be one of 'supported'"),
+        ('"within"', '"bellow"', "claim C7, finding floor, relation = 'bellow': must be one of"),
+        ('"within"', "2", "claim C7, finding floor, relation = 2: must be a text"),
+        ('"within"', '"above"', "claim C7, finding floor, bound = [-1, 0.5]: must be a finite"),
+        ("[-1, 0.5]", "0.5", "claim C7, finding floor, bound = 0.5: must be a pair"),
+        ("[-1, 0.5]", "[0.5, -1]", "claim C7, finding floor, bound = (0.5, -1): must be a pair"),
+        ("[-1, 0.5]", "[1, 2, 3]", "claim C7, finding floor, bound = (1, 2, 3): must be a pair"),
+        ("[-1, 0.5]", '["a", 1]', "claim C7, finding floor, bound = 'a': must be a finite number"),
+        ("[-1, 0.5]", "[false, 1]", "claim C7, finding floor, bound = False: must be a finite"),
+        ("[-1, 0.5]", "[nan, 1]", "claim C7, finding floor, bound = nan: must be a finite number"),
+        ("[-1, 0.5]", "2026-01-01", "claim C7, finding floor, bound = datetime.date(2026, 1, 1)"),
+        ("[[claim.findings]]", "[claim.findings]", "claim C7, findings = {'name': 'floor'"),
+        ("[[claim.findings]]", "[[claim.finding]]", "claim C7, finding = [{'name': 'floor'"),
+        (CLAIM, CLAIM + CLAIM, "id = 'C7': is given twice"),
+        (CLAIM, CLAIM + CLAIM[CLAIM.index("[[claim.f") :], "claim C7, name = 'floor': is given tw"),
+        (CLAIM, "[claim]\nid = 1", "claim = {'id': 1}: must be a list of tables"),
+        (CLAIM, "year = 2026" + CLAIM, "year = 2026: is an unknown key"),
+    ],
+)
+def test_a_malformed_entry_is_refused_by_name(old, new, told, tmp_path):
+    assert old in CLAIM
+    with pytest.raises(ValueError) as error:
+        claims.read(ledger(tmp_path, CLAIM.replace(old, new)))
+    assert str(error.value).startswith(f"mine.toml, {told}")
+
+
+@pytest.mark.parametrize("content", [b"claim = [", b"\xff\xfe"])
+def test_what_is_no_ledger_is_refused_by_name(content, tmp_path):
+    (tmp_path / "mine.toml").write_bytes(content)
+    with pytest.raises(ValueError, match=r"^path = .*mine\.toml.*is not a TOML file"):
+        claims.read(tmp_path / "mine.toml")
+    with pytest.raises(ValueError, match=r"^path = .*none\.toml.*can not be read .*claims\.FILE"):
+        claims.read(tmp_path / "none.toml")
+
+
+def test_the_package_carries_the_ledger():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    carried = project["tool"]["setuptools"]["package-data"]["anneal_utils"]
+    assert claims.FILE.parent == Path(claims.__file__).parent
+    assert any(claims.FILE.match(pattern) for pattern in carried)

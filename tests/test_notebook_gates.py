@@ -181,6 +181,7 @@ def rewrite(text):
         ("requirements.txt", rewrite("numpy==1.0")),
         ("anneal_utils/new.py", rewrite("x = 1")),
         ("anneal_utils/room/new.py", rewrite("x = 1")),
+        ("anneal_utils/claims.toml", rewrite("x = 1")),
         ("data/results/new.csv", rewrite("1")),
     ],
 )

@@ -251,7 +251,8 @@ def key_of(path: Path, profile: str, root: Path = ROOT) -> str:
     digest = hashlib.sha256(f"{profile} {sys.version_info[:2]}".encode())
     for cell in normalise(read(path)).cells:
         digest.update(json.dumps([cell.cell_type, cell.source, cell.metadata]).encode())
-    shared = sorted((root / "anneal_utils").rglob("*.py"))
+    package = sorted((root / "anneal_utils").rglob("*"))
+    shared = [file for file in package if file.suffix in (".py", ".toml")]
     data = sorted(file.relative_to(root) for file in (root / "data").rglob("*.*"))
     results = [root / file for file in data if file.suffix != ".md" and "cache" not in file.parts]
     digest.update(Path(__file__).read_bytes())

@@ -17,6 +17,8 @@ bits. Finished chunks are kept in a cache, so an interrupted run goes on where i
 
 import importlib
 
+from anneal_utils import _needs
+
 # A room is imported when something in it is asked for: TensorFlow takes seconds, and the command
 # line has to be able to answer a Ctrl-C before that.
 _ROOMS = {
@@ -50,6 +52,8 @@ def __getattr__(name: str):
     """A public name, or a room, at its first use."""
     for room, names in _ROOMS.items():
         if name == room or name in names:
+            if missing := _needs.tensorflow(__name__):
+                raise ImportError(missing)
             module = importlib.import_module(f"{__name__}.{room}")
             found = module if name == room else getattr(module, name)
             globals()[name] = found

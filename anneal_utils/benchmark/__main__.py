@@ -7,7 +7,10 @@ from anneal_utils import _signals
 
 if __name__ == "__main__":
     _signals.exit_with("Stopped before it began.")  # what follows takes seconds to import
-    from anneal_utils.benchmark.commands import main
+    try:
+        from anneal_utils.benchmark import main
+    except ImportError as error:
+        sys.exit(str(error))
 
     # When a signal ends a pool of processes, loky's tracker may tell of a semaphore as leaked that
     # was removed a moment before.

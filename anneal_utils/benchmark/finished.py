@@ -7,14 +7,14 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from anneal_utils import _files, identity, problems
+from anneal_utils import _files, _places, identity
 from anneal_utils.benchmark.chunks import COLUMNS, FORMAT, Chunk
 from anneal_utils.benchmark.entrants import problem_of
 from anneal_utils.training.trainer import names_of
 
 import pandas as pd
 
-CACHE = problems.CACHE / "benchmark"
+CACHE = _places.caches() / "benchmark"
 
 
 class Cache:

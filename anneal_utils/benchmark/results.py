@@ -4,13 +4,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from anneal_utils import _checks, _files, problems
+from anneal_utils import _checks, _files, _places
 from anneal_utils.benchmark.chunks import FORMAT
 
 import pandas as pd
 
 OUT = Path("build") / "benchmark"
-COMMITTED = problems.CACHE.parent / "benchmark"  # results of the full profile
+COMMITTED = _places.committed()  # results of the full profile
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 ``RateRecorder`` records what moved the weights, ``HorizonCheck`` says when training and schedule
 differ in length, ``RangeTest`` sweeps the rate and puts the model back, ``WarmupPlateau`` lowers
 it on a plateau after a warmup. What Keras does not let them do right is refused with a
-``ValueError`` that names it.
+``ValueError`` that names it. They work with each of Keras's backends.
 """
 
 from anneal_utils.callbacks.horizon import HorizonCheck

@@ -2,8 +2,8 @@
 
 import warnings
 
-from anneal_utils import _checks
-from anneal_utils.optimizers._wrapper import unwrap
+from anneal_utils import _checks, _internals
+from anneal_utils.optimizers import unwrap
 
 import keras
 
@@ -25,23 +25,21 @@ def innermost(model):
     return optimizer
 
 
-def counter(optimizer):
-    """The variable that the schedule reads.
-
-    The public ``iterations`` counts updates; under gradient accumulation the rate follows this
-    private one, which counts batches.
-    """
-    return optimizer._iterations
-
-
-def source(optimizer):
-    """A schedule, a variable with a number, or a function; ``learning_rate`` is its value only."""
-    return optimizer._learning_rate
+counter, source = _internals.counter, _internals.rate_source
 
 
 def count(variable) -> int:
     """The value of a counter, also where a strategy keeps a copy on each device."""
     return int(variable.numpy())
+
+
+def done(callback) -> int:
+    """The steps in ``callback._counter``, in the middle of a fit too.
+
+    Under JAX a fit keeps them to itself until somebody asks for a callback's ``model``.
+    """
+    _ = callback.model
+    return count(callback._counter)
 
 
 def say(sentence: str) -> None:

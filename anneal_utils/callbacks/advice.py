@@ -1,9 +1,8 @@
 """Reading a range test: when the loss has left, and which rates the common rules suggest."""
 
-from anneal_utils import _checks
+from anneal_utils import _checks, _needs
 
 import numpy as np
-import pandas as pd
 
 _LEAST = 10  # losses whose spread is told from noise
 WIDTH = 9  # steps of the centred mean under Smith's rule, as in notebook 01
@@ -28,10 +27,10 @@ def gone(losses: list[float], factor: float) -> str:
     return ""
 
 
-def suggestions(frame: pd.DataFrame, steps: int) -> pd.DataFrame:
+def suggestions(frame, steps: int):
     """The rates that the common rules read from a sweep planned for ``steps``, one row per rule.
 
-    ``frame`` has the columns ``rate`` (that of the optimizer) and ``loss``. Columns of the result:
+    ``frame`` (pandas) has the columns ``rate`` (of the optimizer) and ``loss``. In the result:
     ``rule``, ``rate`` (in the optimizer's unit; NaN where the sweep is too short for the rule),
     ``ratio`` (to the lowest of the suggested rates, without unit: the largest one is how far the
     rules disagree) and ``reads`` (the definition). ``smith_max`` and ``smith_base`` are meant as
@@ -43,12 +42,14 @@ def suggestions(frame: pd.DataFrame, steps: int) -> pd.DataFrame:
 
     Source: L. N. Smith, arXiv:1506.01186, section 3.3; fast.ai's ``Learner.lr_find``.
 
+    >>> import pandas as pd
     >>> rate = np.geomspace(1e-4, 10, 100)
     >>> loss = 2 - np.exp(-np.log10(rate / 0.1) ** 2)  # lowest at a rate of 0.1
     >>> table = suggestions(pd.DataFrame({"rate": rate, "loss": loss}), 100).set_index("rule")
     >>> round(float(table.rate["smith_max"]), 2)
     0.1
     """
+    pd = _needs.package("pandas", "RangeTest.suggest")
     finite = np.isfinite(frame.loss.to_numpy(float))
     first = len(finite) if finite.all() else int(np.argmin(finite))
     rate, loss = (frame[name].to_numpy(float)[:first] for name in ("rate", "loss"))
@@ -75,12 +76,14 @@ def suggestions(frame: pd.DataFrame, steps: int) -> pd.DataFrame:
     return table
 
 
-def plot(frame: pd.DataFrame, steps: int, ax=None):
+def plot(frame, steps: int, ax=None):
     """Loss by rate on a log axis with the suggested rates; the axes are returned.
 
     Too short a sweep is drawn without suggestions.
     """
-    from anneal_utils import plotting  # matplotlib: only for those who draw
+    pd = _needs.package("pandas", "RangeTest.plot")
+    _needs.package("matplotlib", "RangeTest.plot")
+    from anneal_utils import plotting  # only for those who draw
 
     if ax is None:
         _, ax = plotting.panels()

@@ -1,6 +1,6 @@
 """Whether training is as long as its schedule was planned for."""
 
-from anneal_utils import _checks, schedules
+from anneal_utils import _backend, _checks, schedules
 from anneal_utils.callbacks import _optimizers
 from anneal_utils.callbacks.recorder import retrace
 
@@ -128,8 +128,9 @@ class HorizonCheck(keras.callbacks.Callback):
         return f"the schedule was planned for {self._planned} steps, where its rate is {rate}"
 
     def _rate(self, step: int) -> str:
-        rate = self._schedule(step) if self._schedule else self._optimizer.learning_rate
-        return f"{float(rate):.4g}"
+        if self._schedule is None:
+            return f"{float(self._optimizer.learning_rate):.4g}"
+        return f"{_backend.at(self._schedule, step):.4g}"
 
     def _done(self) -> int:
-        return _optimizers.count(self._counter)
+        return _optimizers.done(self)

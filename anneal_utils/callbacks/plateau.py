@@ -37,7 +37,7 @@ class WarmupPlateau(keras.callbacks.ReduceLROnPlateau):
         if isinstance(source, _optimizers.Schedule):
             rule = "must be a number for WarmupPlateau, which sets the rate"
             _checks.fail("optimizer.learning_rate", type(source).__name__, rule)
-        done = _optimizers.count(self._counter)
+        done = _optimizers.done(self)
         self._rising = done <= self.warmup  # the step after the warmup is given the peak
         self._top = self.peak
         if self._rising and self.peak is None:
@@ -53,13 +53,13 @@ class WarmupPlateau(keras.callbacks.ReduceLROnPlateau):
 
     def on_epoch_begin(self, epoch, logs=None):
         """Whether the epoch has a batch of the warmup."""
-        self._of_warmup = _optimizers.count(self._counter) < self.warmup
+        self._of_warmup = _optimizers.done(self) < self.warmup
 
     def on_train_batch_begin(self, batch, logs=None):
         """Set the rate of the batch, and for the first one after the warmup the peak."""
         if not self._rising:
             return
-        done = _optimizers.count(self._counter)
+        done = _optimizers.done(self)
         if done <= self.warmup:  # else a backup was loaded, with a rate that is its own
             self.model.optimizer.learning_rate = self._top * (done + 1) / (self.warmup + 1)
         self._rising = done < self.warmup

@@ -2,15 +2,14 @@
 
 import random
 
-from anneal_utils import _checks
+from anneal_utils import _checks, _internals, _needs
+from anneal_utils._backend import tf
 from anneal_utils.callbacks import _optimizers, advice
 from anneal_utils.callbacks.recorder import retrace
-from anneal_utils.optimizers._wrapper import chain
+from anneal_utils.optimizers import chain
 
 import keras
 import numpy as np
-import pandas as pd
-import tensorflow as tf
 
 
 class RangeTest(keras.callbacks.Callback):
@@ -23,13 +22,13 @@ class RangeTest(keras.callbacks.Callback):
     puts all back too; after one elsewhere ``restore()`` does, or the next use of the same object,
     unless the model was trained or compiled since.
 
-    ``test.frame`` holds ``step, rate, loss`` (the loss of each batch, before its update) of what
-    was measured, also after an error, and ``test.message`` says in one sentence how the sweep
-    ended. It ends early when the loss is not finite or above ``factor`` times the lowest so far.
-    Where the lowest is negative, or within 1 % of the losses' spread from zero, a multiple of it
-    means nothing: then ``factor`` - 1 times the spread (of the losses up to the lowest one, and
-    of ten at least) is too much of a rise. A ``UserWarning`` says where ``fit`` has ended before
-    the sweep, and where the optimizer did not act at all.
+    ``test.frame`` (``test.rows`` without pandas) holds ``step, rate, loss`` (the loss of each
+    batch, before its update) of what was measured, also after an error, and ``test.message`` says
+    in one sentence how the sweep ended. It ends early when the loss is not finite or above
+    ``factor`` times the lowest so far. Where the lowest is negative, or within 1 % of the losses'
+    spread from zero, a multiple of it means nothing: then ``factor`` - 1 times the spread (of the
+    losses up to the lowest one, and of ten at least) is too much of a rise. A ``UserWarning``
+    says where ``fit`` has ended before the sweep, and where the optimizer did not act at all.
 
     ``suggest()`` reads the curve by the rules in common use, which differ; ``plot()`` draws both.
     Notebook 01 shows how far the advice of one such sweep can be trusted.
@@ -60,8 +59,14 @@ class RangeTest(keras.callbacks.Callback):
         self._saved, self._reason = None, None
 
     @property
-    def frame(self) -> pd.DataFrame:
-        """What was measured: ``step`` (from 0), ``rate`` and ``loss`` of each batch."""
+    def rows(self) -> list[tuple[int, float, float]]:
+        """What was measured: step (from 0), rate and loss of each batch."""
+        return list(self._rows)
+
+    @property
+    def frame(self):
+        """The same as a ``pandas.DataFrame`` with the columns ``step``, ``rate`` and ``loss``."""
+        pd = _needs.package("pandas", "RangeTest.frame")
         frame = pd.DataFrame(self._rows, columns=["step", "rate", "loss"])
         return frame.astype({"step": int, "rate": float, "loss": float})
 
@@ -74,7 +79,7 @@ class RangeTest(keras.callbacks.Callback):
         rate = f", at rate {self._rows[-1][1]:.3g}" if done else ""
         return f"ended after {done} of {steps} steps{rate}{self._reason}"
 
-    def suggest(self) -> pd.DataFrame:
+    def suggest(self):
         """Rates that the common rules read from the sweep; see ``advice.suggestions``."""
         return advice.suggestions(self.frame, len(self.table))
 
@@ -93,18 +98,19 @@ class RangeTest(keras.callbacks.Callback):
             links[0].build(self.model.trainable_variables)
         held = [*self.model.variables, *(v for link in links for v in link.variables)]
         # What layers keep without telling Keras: the variables that TensorFlow finds in them.
-        held += [
-            node
-            for node in tf.train.TrackableView(self.model).descendants()
-            if isinstance(node, tf.Variable)
-        ]
-        if (seeds := _global_seeds()) is not None:
+        if tf is not None:
+            held += [
+                node
+                for node in tf.train.TrackableView(self.model).descendants()
+                if isinstance(node, tf.Variable)
+            ]
+        if (seeds := _internals.global_seeds()) is not None:
             held.append(seeds)
         held = {id(variable): variable for variable in held}.values()
         self._saved = [(variable, variable.numpy()) for variable in held]
         self._random = random.getstate(), np.random.get_state()
         self._counter = _optimizers.counter(self._optimizer)
-        self._before = _optimizers.count(self._counter)
+        self._before = _optimizers.done(self)
         self._rows, self._complete, self._reason = [], False, ": interrupted"
         retrace(self.model, self.params)
 
@@ -129,7 +135,7 @@ class RangeTest(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Put everything back."""
-        moved = _optimizers.count(self._counter) != self._before
+        moved = _optimizers.done(self) != self._before
         self.restore()
         if not self._complete:
             self._reason = ": fit ended before the sweep; give it more epochs"
@@ -142,6 +148,8 @@ class RangeTest(keras.callbacks.Callback):
         """Put the model back to where the sweep began; nothing to do if that is done already."""
         if self._saved is None:
             return
+        if _internals.interrupted(self._swept):
+            _internals.forget_fit(self._swept)
         for variable, value in self._saved:
             variable.assign(value)
         random.setstate(self._random[0])
@@ -153,7 +161,11 @@ class RangeTest(keras.callbacks.Callback):
 
     def _undo(self):
         """Restore after an interruption, unless the user has trained or compiled since."""
-        if self._saved is not None and _optimizers.innermost(self._swept) is self._optimizer:
+        if self._saved is None or _optimizers.innermost(self._swept) is not self._optimizer:
+            return
+        if _internals.interrupted(self._swept):
+            self.restore()
+        else:
             done = _optimizers.count(self._counter) - self._before
             if 0 <= done <= len(self._rows) + 1:
                 self.restore()
@@ -191,11 +203,12 @@ class RangeTest(keras.callbacks.Callback):
     def _guard(self):
         """Put all back if the step fails."""
         step = self.model.train_function
+        ends = (StopIteration,) if tf is None else (StopIteration, tf.errors.OutOfRangeError)
 
-        def guarded(iterator):
+        def guarded(*args):
             try:
-                return step(iterator)
-            except (StopIteration, tf.errors.OutOfRangeError):  # the end of an epoch
+                return step(*args)
+            except ends:  # the end of an epoch
                 raise
             except BaseException:
                 self._undo()
@@ -203,12 +216,3 @@ class RangeTest(keras.callbacks.Callback):
 
         vars(guarded).update(vars(step), guarded=step)
         self.model.train_function = guarded
-
-
-def _global_seeds():
-    """The state of Keras's own generator, from which layers without a seed may draw; or None."""
-    from keras.src.backend.common import global_state  # no public way leads to it
-    from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
-
-    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
-    return None if generator is None else generator.state

@@ -1,24 +1,14 @@
 """The rates that moved the weights, observed inside the compiled step."""
 
-import contextlib
 import functools
 import operator
 
-from anneal_utils import _checks
-from anneal_utils.callbacks import _optimizers
-from anneal_utils.optimizers._wrapper import unwrap
+from anneal_utils import _backend, _checks
+from anneal_utils.callbacks import _optimizers, _probes
+from anneal_utils.optimizers import unwrap
 
 import keras
 import numpy as np
-import tensorflow as tf
-
-# Their replicas are elsewhere, or their variables are: not tried, so not promised.
-_REMOTE = (
-    tf.distribute.experimental.CentralStorageStrategy,
-    tf.distribute.MultiWorkerMirroredStrategy,
-    tf.distribute.ParameterServerStrategy,
-    tf.distribute.TPUStrategy,
-)
 
 
 class RateRecorder(keras.callbacks.Callback):
@@ -48,8 +38,10 @@ class RateRecorder(keras.callbacks.Callback):
     and before ``TensorBoard(update_freq="batch")``, whose ``epoch_learning_rate`` stays Keras's.
 
     ``ValueError`` for what can not be observed: several rates (``MultiOptimizer``), a strategy
-    other than ``MirroredStrategy`` and ``OneDeviceStrategy``, a ``train_step`` that brings a
-    compiled step of its own, an optimizer that does not update as Keras's do.
+    other than ``MirroredStrategy`` and ``OneDeviceStrategy`` (under JAX and PyTorch any
+    ``keras.distribution``), a ``train_step`` that brings a compiled step of its own, an optimizer
+    that does not update as Keras's do. Under JAX the step calls back and every batch is waited
+    for, which costs small models some of their speed.
 
     >>> recorder = RateRecorder()
     >>> history = model.fit(x, y, epochs=2, callbacks=[recorder])  # doctest: +SKIP
@@ -72,36 +64,18 @@ class RateRecorder(keras.callbacks.Callback):
         """Have the step traced anew, with the observation in it."""
         self._first, self._written, self._told = len(self.rates), None, False
         self._counter = _optimizers.counter(_optimizers.innermost(self.model))
-        strategy = self.model.distribute_strategy
-        if isinstance(strategy, _REMOTE):
-            _checks.fail(
-                "tf.distribute strategy",
-                type(strategy).__name__,
-                "must be MirroredStrategy, OneDeviceStrategy or none for RateRecorder",
-            )
-        self._probe = _Probe(self.model)
-        # Another recorder of the same fit (all callbacks share its params) observes already.
-        fit, step = getattr(self.model.train_function, "observed", (None, None))
-        if fit is None or fit is not self.params:
-            step = self.model.train_step
-        if hasattr(step, "get_concrete_function"):
-            _checks.fail(
-                "model.train_step",
-                "a tf.function",
-                "must be a plain method for RateRecorder: it would keep its own old trace, and "
-                "fit compiles the step itself",
-            )
-        _observe(self.model, self._probe.around(step), self.params)
+        self._probe = _probes.of(self.model)
+        _observe(self.model, self._probe, self.params)
 
     def on_train_batch_begin(self, batch, logs=None):
         """Forget what a call without data may have left: the end of data ends an epoch."""
+        self._before = _optimizers.done(self)
         self._probe.clear()
-        self._before = _optimizers.count(self._counter)
 
     def on_train_batch_end(self, batch, logs=None):
         """Take over what the step has written, an entry per batch of this call."""
         rates, updates = self._probe.read()
-        counted = _optimizers.count(self._counter) != self._before
+        counted = _optimizers.done(self) != self._before
         if not rates or (counted and not self._probe.used):
             _checks.fail(
                 "model",
@@ -148,8 +122,32 @@ class RateRecorder(keras.callbacks.Callback):
             )
 
 
-def _observe(model, step, fit) -> None:
-    """Have ``fit`` use ``step``; the function that it calls tells of it."""
+def _observe(model, probe, fit) -> None:
+    """Have ``fit`` use a step that ``probe`` observes; the function that it calls tells of it."""
+    # Another recorder of the same fit (all callbacks share its params) observes already.
+    seen, step = getattr(model.train_function, "observed", (None, None))
+    first = seen is None or seen is not fit
+    if _backend.NAME == "torch":  # nothing is traced: the function of a batch is wrapped
+        if first:
+            model.make_train_function(force=True)
+        step = probe.around(model.train_function)
+        model.train_function = step
+    else:
+        step = model.train_step if first else step
+        if hasattr(step, "get_concrete_function"):
+            _checks.fail(
+                "model.train_step",
+                "a tf.function",
+                "must be a plain method for RateRecorder: it would keep its own old trace, and "
+                "fit compiles the step itself",
+            )
+        step = probe.around(step)
+        _make(model, step)
+    model.train_function.observed = (fit, step)
+
+
+def _make(model, step) -> None:
+    """Have ``fit`` compile ``step``."""
     own = vars(model)  # not setattr, in which Keras looks for layers to track
     before = own.get("train_step")
     own["train_step"] = step
@@ -159,7 +157,6 @@ def _observe(model, step, fit) -> None:
         del own["train_step"]
         if before is not None:
             own["train_step"] = before
-    model.train_function.observed = (fit, step)
 
 
 def retrace(model, fit) -> None:
@@ -172,94 +169,9 @@ def retrace(model, fit) -> None:
     traced = getattr(model.train_function, "acting", ())
     same = len(traced) == 2 and all(map(operator.is_, traced, acting))
     if not same and (observed is None or observed is not fit):
-        model.make_train_function(force=True)
+        if _backend.NAME == "jax":  # which knows a method that it has traced before
+            step = model.train_step
+            _make(model, functools.wraps(step)(lambda *args: step(*args)))
+        else:
+            model.make_train_function(force=True)
         model.train_function.acting = acting
-
-
-class _Probe:
-    """Variables into which the traced step writes, one place for each batch of a call.
-
-    They are read and written as a whole: under a strategy each replica has its own, of which the
-    first one's is read, and variables of that kind know no other way.
-    """
-
-    def __init__(self, model):
-        self.model, self.used, self._inside = model, False, 0
-        self._places = np.arange(max(1, int(model.steps_per_execution)))
-        options = dict(
-            trainable=False,
-            synchronization=tf.VariableSynchronization.ON_READ,
-            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-        )
-        with model.distribute_strategy.scope():
-            self._batches = tf.Variable(0, dtype=tf.int64, **options)
-            # float64 holds a rate of any of Keras's types as it is
-            self._rates = tf.Variable(np.zeros(len(self._places)), dtype=tf.float64, **options)
-            self._updates = tf.Variable(np.zeros(len(self._places)), dtype=tf.int64, **options)
-
-    def clear(self):
-        """Begin a call."""
-        self._batches.assign(0)
-
-    def read(self) -> tuple[list[float], list[int]]:
-        """Rates and numbers of updates of the batches of this call."""
-        batches = int(self._batches.read_value())
-        return (
-            self._rates.read_value().numpy()[:batches].tolist(),
-            self._updates.read_value().numpy()[:batches].tolist(),
-        )
-
-    def around(self, step):
-        """``step`` with the observation: while it is traced, or at each call when run eagerly."""
-
-        @functools.wraps(step)
-        def observed(data):
-            optimizer = _optimizers.innermost(self.model)
-            here = self._places == self._batches.read_value()
-            self._write(self._rates, here, self._float(optimizer.learning_rate))
-            self._write(self._updates, here, 0)
-            with self._hooked(optimizer):
-                outputs = step(data)
-            self._batches.assign_add(1)
-            return outputs
-
-        return observed
-
-    @contextlib.contextmanager
-    def _hooked(self, optimizer):
-        """Every update of ``optimizer`` in the block is written down.
-
-        ``_backend_update_step`` is the one place that is reached by real updates only: the public
-        ``apply`` also takes gradients that are accumulated, and ``update_step`` is called for
-        every weight. The replicas of a strategy are traced by turns, so this may be nested.
-        """
-        own, name = vars(optimizer), "_backend_update_step"
-        if not self._inside:
-            update, self._before = getattr(optimizer, name), own.get(name)
-
-            def recorded(grads, variables, learning_rate):
-                self.used = True
-                here = self._places == self._batches.read_value()
-                self._write(self._rates, here, self._float(learning_rate))
-                self._write(self._updates, here, self._updates.read_value() + 1)
-                return update(grads, variables, learning_rate)
-
-            own[name] = recorded
-        self._inside += 1
-        try:
-            yield
-        finally:
-            self._inside -= 1
-            if not self._inside:
-                del own[name]
-                if self._before is not None:
-                    own[name] = self._before
-
-    @staticmethod
-    def _write(variable, here, value):
-        old = variable.read_value()
-        variable.assign(tf.where(here, tf.cast(value, old.dtype), old))
-
-    @staticmethod
-    def _float(rate):
-        return tf.cast(keras.ops.convert_to_tensor(rate), tf.float64)

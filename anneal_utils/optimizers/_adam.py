@@ -141,15 +141,15 @@ class SWATS(_Adam):
         known = ops.not_equal(across, 0.0)
         projected = own / ops.where(known, -across, 1.0)
         mean = self.beta_2 * self._mean + (1 - self.beta_2) * projected
-        mean = ops.where(known, mean, self._mean)
+        mean = ops.where(known, mean, self._mean.value)
         corrected = mean / (1 - ops.power(self.beta_2, step))
         near = ops.abs(corrected - projected) < self.tolerance
         # A negative rate would climb: p'g > 0, against the gradient; the paper leaves it open.
         switch = known & near & (step > 1) & (self.switched_at < 0) & (corrected > 0)
         self.assign(self._mean, mean)
-        self.assign(self._ratio, ops.where(switch, corrected / rate, self._ratio))
+        self.assign(self._ratio, ops.where(switch, corrected / rate, self._ratio.value))
         now = ops.cast(self.iterations, "int32")
-        self.assign(self.switched_at, ops.where(switch, now, self.switched_at))
+        self.assign(self.switched_at, ops.where(switch, now, self.switched_at.value))
 
     def update_step(self, gradient, variable, learning_rate):
         """One update of one variable, in the phase that the optimizer is in."""

@@ -2,13 +2,12 @@
 
 from typing import ClassVar
 
-from anneal_utils import _checks
+from anneal_utils import _backend, _checks
 from anneal_utils.optimizers._settings import Settings, fraction, with_arguments
 from anneal_utils.optimizers._wrapper import unwrap
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 ops = keras.ops
 
@@ -82,7 +81,7 @@ class AveragedAdamW(Settings, keras.optimizers.Optimizer):
         self._weights = self.add_variable(name="weights", **scalar)
         self._largest = self.add_variable(name="largest_rate", **scalar)
         # Eager, also when fit builds inside its first traced step: a traced copy would be lost.
-        with tf.init_scope():
+        with _backend.outside():
             self._copy_weights()
 
     def _points(self):
@@ -92,8 +91,8 @@ class AveragedAdamW(Settings, keras.optimizers.Optimizer):
 
     def _copy_weights(self):
         for variable, z, x in self._points():
-            z.assign(variable.value)
-            x.assign(variable.value)
+            z.assign(_backend.copy(variable.value))
+            x.assign(_backend.copy(variable.value))
 
     def _rate(self):
         rate = ops.convert_to_tensor(self.learning_rate)
@@ -138,7 +137,7 @@ class AveragedAdamW(Settings, keras.optimizers.Optimizer):
     def to_average(self):
         """Put the averages x into the model: evaluate, use and save it so."""
         for variable, _, x in self._points():
-            variable.assign(x.value)
+            variable.assign(_backend.copy(x.value))
 
     def to_gradient_point(self):
         """Put y into the model: to the last bit where training left it, unless XLA rounded it."""

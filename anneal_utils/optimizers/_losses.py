@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from anneal_utils import _checks
+from anneal_utils import _backend, _checks
 from anneal_utils.optimizers._settings import Settings, dense, with_arguments
 
 import keras
@@ -75,6 +75,13 @@ class PolyakSGD(_PlainSGD):
 
     def scale_loss(self, loss):
         """Keep the loss of this step: Keras calls this before it differentiates."""
+        if _backend.NAME == "jax":
+            _checks.fail(
+                "KERAS_BACKEND",
+                _backend.NAME,
+                "must be tensorflow or torch for PolyakSGD: what JAX differentiates keeps the loss "
+                "to itself",
+            )
         self._loss = loss
         return super().scale_loss(loss)
 

@@ -3,9 +3,9 @@
 from typing import ClassVar
 
 from anneal_utils import _checks
+from anneal_utils._backend import tf
 
 import keras
-import tensorflow as tf
 
 _HALVES = ("float16", "bfloat16")
 _CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
@@ -25,7 +25,9 @@ def with_arguments(optimizer, config: dict, *names: str) -> dict:
 
 
 def dense(gradients) -> list:
-    """The gradients as tensors; a missing one stays None."""
+    """The gradients as tensors; a missing one stays None. Only TensorFlow has slices."""
+    if tf is None:
+        return list(gradients)
     return [tf.convert_to_tensor(g) if isinstance(g, tf.IndexedSlices) else g for g in gradients]
 
 
@@ -53,7 +55,8 @@ class Settings:
         """Create what the optimizer keeps of each of the ``variables``."""
         if self.built:
             return
-        self._check_replicas(tf.distribute.get_strategy())
+        if tf is not None:
+            self._check_replicas(tf.distribute.get_strategy())
         for variable in variables:
             kind = keras.backend.standardize_dtype(variable.dtype)
             if kind in _HALVES and not self.halves:

@@ -1,8 +1,9 @@
 """What all optimizers around another optimizer share."""
 
 import contextlib
+import functools
 
-from anneal_utils import _checks
+from anneal_utils import _checks, _internals
 
 import keras
 
@@ -101,6 +102,8 @@ class Wrapper(keras.optimizers.Optimizer):
         root = unwrap(self)
         if not self._inside:
             new = self._changes()
+            if hasattr(root, _internals.PARALLEL):
+                new[_internals.PARALLEL] = functools.partial(_one_by_one, root)
             self._before = {name: vars(root).get(name, _ABSENT) for name in new}
             for name, value in new.items():
                 setattr(root, name, value)
@@ -172,6 +175,12 @@ class Wrapper(keras.optimizers.Optimizer):
         """Configuration for saving."""
         inner = keras.saving.serialize_keras_object(self.inner_optimizer)
         return {"name": self.name, "inner_optimizer": inner}
+
+
+def _one_by_one(optimizer, gradients, variables, learning_rate):
+    """Keras's update of a variable, which the wrappers exchange, for each of them."""
+    for gradient, variable in zip(gradients, variables, strict=True):
+        optimizer.update_step(gradient, variable, learning_rate)
 
 
 def _check_inner(optimizer) -> None:

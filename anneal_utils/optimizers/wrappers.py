@@ -13,11 +13,12 @@ import operator
 from collections.abc import Iterable
 from typing import ClassVar
 
-from anneal_utils import _checks
+from anneal_utils import _backend, _checks, _internals
+from anneal_utils._backend import tf
 from anneal_utils.optimizers._wrapper import Wrapper, unwrap
 
 import keras
-import tensorflow as tf
+import numpy as np
 
 ops = keras.ops
 Schedule = keras.optimizers.schedules.LearningRateSchedule
@@ -68,7 +69,7 @@ class Scheduled(Wrapper):
         self.schedules = schedules
 
     def _changes(self):
-        step = unwrap(self)._iterations
+        step = _internals.counter(unwrap(self))
         return {name: _Number(name, schedule(step)) for name, schedule in self.schedules.items()}
 
     def build(self, variables):
@@ -77,7 +78,7 @@ class Scheduled(Wrapper):
             super().build(variables)
 
     def _check_applied(self):
-        if self.gradient_accumulation_steps and tf.executing_eagerly():
+        if self.gradient_accumulation_steps and (tf is None or tf.executing_eagerly()):
             return  # a step that only accumulates reads nothing
         root = unwrap(self)
         for name in self.schedules:
@@ -141,6 +142,16 @@ class _Number:
             return tf.convert_to_tensor(self.value, dtype or keras.config.floatx())
         return self.value if dtype is None else tf.cast(self.value, dtype)
 
+    def __jax_array__(self):
+        """For JAX."""
+        return ops.convert_to_tensor(self.value)
+
+    if _backend.NAME == "torch":  # elsewhere NumPy is to ask for the operators below
+
+        def __array__(self, dtype=None, copy=None):
+            """For PyTorch, which computes at once."""
+            return np.asarray(ops.convert_to_numpy(self.value), dtype)
+
     def __bool__(self):
         return True
 
@@ -193,11 +204,11 @@ def _check_schedule(optimizer, name: str, schedule) -> None:
         if name in getattr(optimizer, "schedules", {}):
             _checks.fail("hyperparameter", name, "is scheduled by the inner optimizer already")
         optimizer = optimizer.inner_optimizer
-    first = float(schedule(tf.constant(0, tf.int64)))
+    first = _backend.at(schedule, 0)
     _checks.number(f"{name} at step 0", first)
     try:
         # In a graph of its own, so that nobody else sees this optimizer's variables.
-        with tf.Graph().as_default():
+        with contextlib.nullcontext() if tf is None else tf.Graph().as_default():
             type(root).from_config({**config, "learning_rate": 0.1, name: first})
     except ValueError as error:
         _checks.fail(f"{name} at step 0", first, f"is refused by {kind}: {error}")
@@ -264,15 +275,15 @@ class LayerRates(Wrapper):
 
     def _changes(self):
         root, current = unwrap(self), None
-        update_step, decay = root.update_step, root._apply_weight_decay
-        get_rate = root._get_current_learning_rate
+        update_step, decay = root.update_step, getattr(root, _internals.DECAY)
+        get_rate, step = getattr(root, _internals.CURRENT_RATE), _internals.counter(root)
         values = {
-            pattern: multiplier(root._iterations) if callable(multiplier) else float(multiplier)
+            pattern: multiplier(step) if callable(multiplier) else float(multiplier)
             for pattern, multiplier in self.multipliers.items()
         }
 
         def pattern_of(variable):
-            return self._pattern_of[root._get_variable_index(variable)]
+            return self._pattern_of[_internals.index_of(root, variable)]
 
         def times(rate, pattern):
             return rate if pattern is None else ops.multiply(rate, values[pattern])
@@ -303,9 +314,9 @@ class LayerRates(Wrapper):
 
         return {
             "update_step": one_step,
-            "_apply_weight_decay": decay_all,
+            _internals.DECAY: decay_all,
             # Weight decay, and some optimizers in their update, read the rate by themselves.
-            "_get_current_learning_rate": lambda: times(get_rate(), current),
+            _internals.CURRENT_RATE: lambda: times(get_rate(), current),
         }
 
     def get_config(self):

@@ -6,6 +6,11 @@ happen only when asked for and are verified by hash. Taught in notebook 01; the 
 in ``data/README.md``.
 """
 
+from anneal_utils import _needs
+
+if missing := _needs.tensorflow("anneal_utils.problems"):
+    raise ImportError(missing)
+
 from anneal_utils.problems.catalogue import (
     DATA_SEED,
     describe,

@@ -1,12 +1,15 @@
 """A problem: data, model, loss and batch size as one frozen object."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from anneal_utils import _checks
+from anneal_utils.problems import _arrays, _splits, chance
 
 import keras
 import numpy as np
+
+PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,50 +17,218 @@ class Problem:
     """A training problem: everything about a run except optimizer, schedule and seed.
 
     ``build()`` returns a new, built, uncompiled ``keras.Model``; its initial weights follow
-    Keras's global seed. Arrays have the sample axis first and are read-only. ``sampling`` is
-    ``"shuffle"`` (each epoch is a permutation, the incomplete last batch is dropped) or
-    ``"replacement"`` (each batch is an independent draw, so that ``steps_per_epoch`` is free).
-    ``chance_loss`` is the validation loss of a model that has learned nothing: the penalty that
-    a diverged run gets wherever a number is needed.
+    Keras's global seed. ``loss``, ``loss_weights``, ``metrics`` and ``weighted_metrics`` are what
+    ``compile`` takes.
+
+    ``x_…`` and ``y_…``: whatever ``fit`` takes that fits in memory, samples first: arrays, pandas
+    tables, tensors, memory maps, or dicts, tuples and lists of them; ``y_…`` may be None. They are
+    copied (a memory map that is open for reading only is not) and read-only. ``sample_weight_…``:
+    one weight a sample; ``class_weight``: ``{class: weight}`` for the training. Parts:
+
+    - *train* is trained on, in batches of ``batch_size``;
+    - *val* (tune) is evaluated after each epoch; feedback rules and tuning read it;
+    - *test*, if given, is evaluated once, at the end of a run.
+
+    ``splits``: how often train and val are divided anew: a number (split 0 is the one given, the
+    others are drawn, stratified where ``y_train`` is a vector of whole numbers), or a list with the
+    rows of *val* in each split, counted through train and then val. A run of ``seed`` belongs to
+    split ``seed % splits``.
+
+    ``sampling`` is ``"shuffle"`` (each epoch is a permutation, the incomplete last batch is
+    dropped) or ``"replacement"`` (each batch is an independent draw, so that the ``steps`` per
+    epoch are free). ``evaluation_batch_size``: samples evaluated at once; default: all.
+
+    ``target``: the column that methods are compared by, ``"val_loss"`` or a metric's
+    ``"val_…"``, with its ``direction``, ``"min"`` or ``"max"``. ``chance_loss`` is the held-out
+    loss of a model that has learned nothing, the penalty of a diverged run: when not given, that
+    of the best constant output, else the median of untrained models (see ``problems.chance``).
+
+    ``ValueError`` names the argument that does not fit.
     """
 
     name: str
     build: Callable[[], keras.Model]
-    x_train: np.ndarray = field(repr=False)
-    y_train: np.ndarray = field(repr=False)
-    x_val: np.ndarray = field(repr=False)
-    y_val: np.ndarray = field(repr=False)
+    x_train: object = field(repr=False)
+    y_train: object = field(repr=False)
+    x_val: object = field(repr=False)
+    y_val: object = field(repr=False)
     loss: object
     batch_size: int
     epochs: int
-    chance_loss: float
-    metrics: tuple = ("accuracy",)
+    # No default in the class itself: what is absent is computed.
+    chance_loss: float = field(default_factory=lambda: None, repr=False)
+    metrics: object = ("accuracy",)
     sampling: str = "shuffle"
-    steps: int | None = None  # steps per epoch, for sampling="replacement"
+    steps: int | None = None
+    x_test: object = field(default=None, repr=False)
+    y_test: object = field(default=None, repr=False)
+    splits: object = field(default=1, repr=False)
+    sample_weight_train: object = field(default=None, repr=False)
+    sample_weight_val: object = field(default=None, repr=False)
+    sample_weight_test: object = field(default=None, repr=False)
+    class_weight: Mapping | None = None
+    weighted_metrics: object = ()
+    loss_weights: object = None
+    evaluation_batch_size: int | None = None
+    target: str = "val_loss"
+    direction: str | None = None
 
     def __post_init__(self):
-        """Check the sizes and freeze the arrays; views are copied first."""
+        """Check what can be checked without a model, and take the data over."""
+        if not callable(self.build):
+            _checks.fail("build", self.build, "must be a function that returns a new keras.Model")
         _checks.count("batch_size", self.batch_size)
         _checks.count("epochs", self.epochs)
         _checks.choice("sampling", self.sampling, ("shuffle", "replacement"))
         if self.sampling == "shuffle" and self.steps is not None:
             _checks.fail("steps", self.steps, 'must be None with sampling="shuffle"')
-        for name in ("x_train", "y_train", "x_val", "y_val"):
-            array = getattr(self, name)
-            if array.base is not None:  # others could still change what it is a view of
-                array = np.array(array)
-                object.__setattr__(self, name, array)
-            array.flags.writeable = False
-        if self.batch_size > len(self.x_train):
-            _checks.fail(
-                "batch_size", self.batch_size, f"must be <= {len(self.x_train)} training samples"
-            )
-        for part in ("train", "val"):
-            x, y = getattr(self, f"x_{part}"), getattr(self, f"y_{part}")
-            if len(x) != len(y):
-                _checks.fail(f"y_{part}", f"{len(y)} rows", f"must have {len(x)}, as x_{part}")
+        if self.steps is not None:
+            _checks.count("steps", self.steps)
+        if self.evaluation_batch_size is not None:
+            _checks.count("evaluation_batch_size", self.evaluation_batch_size)
+        for name in ("metrics", "weighted_metrics"):
+            value = getattr(self, name)
+            single = isinstance(value, str | keras.metrics.Metric) or callable(value)
+            object.__setattr__(self, name, (value,) if single else value or ())
+        self._check_target()
+        for part in PARTS:
+            self._take(part)
+        self._check_parts()
+        self._check_classes()
+        if self.batch_size > self.samples("train"):
+            rule = f"must be <= {self.samples('train')} training samples"
+            _checks.fail("batch_size", self.batch_size, rule)
+        object.__setattr__(self, "_rows", _splits.rows(self))
+        if self.chance_loss is None:
+            object.__delattr__(self, "chance_loss")  # computed when it is asked for
+
+    def __getattr__(self, name):
+        """``chance_loss``, where it was not given."""
+        if name != "chance_loss" or "y_val" not in vars(self):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        object.__setattr__(self, name, chance.chance_loss(self))
+        return vars(self)[name]
+
+    def _check_target(self) -> None:
+        if not isinstance(self.target, str) or not self.target.startswith("val_"):
+            _checks.fail("target", self.target, 'must be "val_loss" or a metric\'s "val_…"')
+        if self.direction is None and not self.target.endswith("loss"):
+            rule = f'must be "min" or "max": which way is {self.target} better?'
+            _checks.fail("direction", self.direction, rule)
+        direction = self.direction or "min"
+        object.__setattr__(
+            self, "direction", _checks.choice("direction", direction, ("min", "max"))
+        )
+
+    def _take(self, part: str) -> None:
+        """Own the arrays of a part, and see that they go together."""
+        for name in (f"x_{part}", f"y_{part}", f"sample_weight_{part}"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, _arrays.own(name, value))
+        if getattr(self, f"x_{part}") is None:
+            if part == "test" and self.y_test is None and self.sample_weight_test is None:
+                return
+            _checks.fail(f"x_{part}", None, "must be an array, or a structure of arrays")
+        size = self.samples(part)
+        for name in (f"y_{part}", f"sample_weight_{part}"):
+            value = getattr(self, name)
+            if value is not None and _arrays.size(value) != size:
+                rows = f"{_arrays.size(value)} rows"
+                _checks.fail(name, rows, f"must have {size}, as x_{part}")
+
+    def _check_parts(self) -> None:
+        """The other parts have the form of the training data."""
+        for name in ("x", "y"):
+            train = getattr(self, f"{name}_train")
+            for part in PARTS[1:]:
+                other = getattr(self, f"{name}_{part}")
+                if part == "test" and self.x_test is None:
+                    continue
+                if (other is None) != (train is None):
+                    _checks.fail(f"{name}_{part}", other, f"must be there if {name}_train is")
+                if train is not None and _shape(other) != _shape(train):
+                    rule = f"must have the form of {name}_train, {_arrays.form(train)}"
+                    _checks.fail(f"{name}_{part}", _arrays.form(other), rule)
+
+    def _check_classes(self) -> None:
+        """``class_weight`` by the rules of ``fit``."""
+        if self.class_weight is None:
+            return
+        if self.sample_weight_train is not None:
+            rule = "must be None beside sample_weight_train, as in fit"
+            _checks.fail("class_weight", self.class_weight, rule)
+        if not isinstance(self.y_train, np.ndarray):
+            rule = "needs one array of classes as y_train"
+            _checks.fail("class_weight", self.class_weight, rule)
+
+    def class_weights(self, y: np.ndarray) -> np.ndarray:
+        """The weight that ``class_weight`` gives to each sample with the targets ``y``."""
+        if y.ndim > 1:
+            y = y.argmax(axis=-1) if y.shape[-1] != 1 else y[..., 0]
+        classes, place = np.unique(np.round(y).astype("int32"), return_inverse=True)
+        weights = [self.class_weight.get(int(one), 1.0) for one in classes]
+        return np.array(weights, keras.config.floatx())[place.reshape(len(y))]
+
+    @classmethod
+    def from_dataset(cls, name, build, train, val, test=None, **rest) -> "Problem":
+        """A problem from batched ``tf.data`` datasets that end and fit in memory.
+
+        Their elements are ``(x, y)`` or ``(x, y, sample weight)``, in batches as ``fit`` takes
+        them; ``batch_size`` is that of the first batch of ``train`` unless it is given. ``rest``:
+        the other arguments.
+        """
+        for part, dataset in zip(PARTS, (train, val, test), strict=True):
+            if dataset is not None:
+                given, size = _splits.read_dataset(part, dataset)
+                rest |= given
+                if part == "train":
+                    rest.setdefault("batch_size", size)
+        rest.setdefault("y_train", None)
+        rest.setdefault("y_val", None)
+        return cls(name, build, **rest)
+
+    def samples(self, part: str) -> int:
+        """Number of samples of ``"train"``, ``"val"`` or ``"test"`` (0: there is none)."""
+        _checks.choice("part", part, PARTS)
+        x = getattr(self, f"x_{part}")
+        return 0 if x is None else _arrays.size(x)
+
+    def part(self, name: str) -> tuple:
+        """``(x, y)`` or ``(x, y, sample weight)`` of a part, as given: that of split 0."""
+        _checks.choice("part", name, PARTS)
+        weight = getattr(self, f"sample_weight_{name}")
+        if name == "train" and self.class_weight is not None:
+            weight = self.class_weights(self.y_train)
+        pair = (getattr(self, f"x_{name}"), getattr(self, f"y_{name}"))
+        return pair if weight is None else (*pair, weight)
+
+    def rows(self, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Which rows of train and val together a run of this seed trains on and is tuned on.
+
+        None without splits: then they are the given parts.
+        """
+        return self._rows[seed % len(self._rows)] if self._rows else None
+
+    def data(self) -> dict[str, tuple]:
+        """All that runs read: ``{part: (x, y) or (x, y, sample weight)}``.
+
+        With splits, train and val are the same rows, of which :meth:`rows` tells a run its own.
+        """
+        parts = {name: self.part(name) for name in PARTS if self.samples(name)}
+        return _splits.pooled(self, parts) if self._rows else parts
+
+    def arrays(self) -> list[np.ndarray]:
+        """Every array of the problem's data."""
+        parts = [part for one in self.data().values() for part in one if part is not None]
+        return [array for part in parts for _, array in _arrays.leaves("", part)]
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in one epoch."""
-        return self.steps or len(self.x_train) // self.batch_size
+        return self.steps or self.samples("train") // self.batch_size
+
+
+def _shape(value) -> str:
+    """The containers and shapes of a sample; kinds may differ (int32 and int64 labels)."""
+    return repr(_arrays.mapped("", value, lambda _, array: array.shape[1:]))

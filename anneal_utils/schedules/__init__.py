@@ -12,9 +12,9 @@ in float32, exact for 2^24.
 the horizon; ``horizon`` counts its steps as ``model.fit`` does, ``planned`` tells them of a
 schedule; ``names()`` lists the catalogue; ``describe(name)`` tells formula and source;
 ``@register("name")`` adds one; ``values`` tabulates any schedule; ``code`` prints one as a plain
-function; ``equivalents`` tells the calls of other libraries. The classes alone go on after their
-end as their peers elsewhere do (``Hold`` stops them). Bad arguments raise ``ValueError``. Taught
-in notebooks 02 to 06.
+function; ``equivalents`` tells the calls of other libraries. Keras's backend computes, whichever
+it is. The classes alone go on after their end as their peers elsewhere do (``Hold`` stops them).
+Bad arguments raise ``ValueError``. Taught in notebooks 02 to 06.
 """
 
 from anneal_utils.schedules.catalogue import (

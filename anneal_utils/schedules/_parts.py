@@ -4,10 +4,10 @@ import inspect
 import math
 import numbers
 
-from anneal_utils import _checks
+from anneal_utils import _backend, _checks
+from anneal_utils._backend import at as at  # at(schedule, step): its rate, as a number
 
 import keras
-import numpy as np
 from keras.optimizers import schedules as keras_schedules
 
 ops = keras.ops
@@ -21,13 +21,16 @@ serializable = keras.saving.register_keras_serializable("anneal_utils")
 def step_of(step):
     """``step``, a number or a tensor of any kind, in a kind that holds every step.
 
-    Numbers, and whole numbers of less than 32 bits, become int64, as ``fit`` asks; the rest stays.
+    Numbers, and whole numbers of less than 32 bits, become what ``fit`` asks with (int64; int32
+    under JAX); the rest stays.
     """
     if isinstance(step, numbers.Integral):
-        return ops.convert_to_tensor(step, "int64")
+        return ops.convert_to_tensor(step, _backend.STEP)
     step = ops.convert_to_tensor(step)
     kind = keras.backend.standardize_dtype(step.dtype)
-    return ops.cast(step, "int64") if "int" in kind and kind not in ("int32", "int64") else step
+    return (
+        ops.cast(step, _backend.STEP) if "int" in kind and kind not in ("int32", "int64") else step
+    )
 
 
 def real(x):
@@ -47,17 +50,6 @@ def cycle_and_rest(step, period: int):
     whole = ops.cast(ops.floor(step), "int32")
     cycle = ops.floor_divide(whole, period)
     return cycle, real(whole - cycle * period) + real(step - ops.floor(step))
-
-
-def at(schedule: Schedule, step: int) -> float:
-    """The schedule's rate at ``step``, as a number, also when a graph is being traced."""
-    if keras.backend.backend() != "tensorflow":
-        return float(schedule(step))
-    import tensorflow as tf  # only here: the schedules themselves are Keras's operations
-
-    with tf.init_scope():
-        # Not float(): inside a tf.function that word may have been made an operation.
-        return np.asarray(schedule(tf.constant(step, tf.int64)), float).item()
 
 
 # --------------------------------------------------------------------------- shares and shapes

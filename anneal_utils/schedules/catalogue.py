@@ -5,7 +5,7 @@ import itertools
 import math
 from collections.abc import Iterable
 
-from anneal_utils import _checks
+from anneal_utils import _backend, _checks
 from anneal_utils.registry import Registry
 from anneal_utils.schedules import _parts
 from anneal_utils.schedules._parts import fraction, steps_of
@@ -95,6 +95,8 @@ def build(
     steps = _checks.count("steps", steps)
     if steps > 2**31:
         _checks.fail("steps", steps, "must be <= 2 ** 31: whole numbers are exact that far")
+    if steps == 2**31 and _backend.STEP == "int32":
+        _checks.fail("steps", steps, "must be < 2 ** 31 where whole numbers have 32 bits, as here")
     if convention is not None:
         _checks.choice("convention", convention, ("pytorch", "huggingface"))
     parameters = list(inspect.signature(function).parameters.values())[2:]

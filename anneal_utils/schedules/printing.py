@@ -102,8 +102,7 @@ _PLAIN = {
         [
             s.initial_learning_rate,
             s.first_decay_steps,
-            s._t_mul,  # Keras keeps these two to itself
-            s._m_mul,
+            *map(s.get_config().get, ("t_mul", "m_mul")),
             s.initial_learning_rate * s.alpha,
         ],
     ),
@@ -133,8 +132,9 @@ _PLAIN = {
 def _expression(schedule, step: str) -> str:
     """The rate at ``step``, an expression, as an expression of functions of ``plain``."""
     kind = type(schedule)
-    if kind is keras_schedules.CosineDecayRestarts and schedule._t_mul < 1:
-        _checks.fail("t_mul", schedule._t_mul, "must be >= 1: shrinking cycles come to an end")
+    t_mul = schedule.get_config()["t_mul"] if kind is keras_schedules.CosineDecayRestarts else 1
+    if t_mul < 1:
+        _checks.fail("t_mul", t_mul, "must be >= 1: shrinking cycles come to an end")
     if kind is keras_schedules.CosineDecay:
         return _cosine(schedule, step)
     if kind in _PLAIN:

@@ -1,39 +1,23 @@
-"""What the trainer needs to know of Keras's and TensorFlow's insides: all of it is in this file."""
+"""What the trainer needs of a model and an optimizer: made anew, checked, and of what kind."""
 
 import contextlib
-import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from anneal_utils import _checks, identity
+from anneal_utils import _checks, _internals, identity
+from anneal_utils._seeds import seeded
 from anneal_utils.optimizers import catalogue as optimizers
-from anneal_utils.optimizers._wrapper import unwrap
+from anneal_utils.optimizers import unwrap
 from anneal_utils.problems import MatmulConv2D, Problem
-from anneal_utils.training.runs import Run, float_kind
+from anneal_utils.training.recipes import Run, Schedule
+from anneal_utils.training.runs import float_kind
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.backend.common import global_state
-from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
-from tensorflow.core.framework import types_pb2
-from tensorflow.python.framework import auto_control_deps_utils, op_def_registry
 
-Schedule = keras.optimizers.schedules.LearningRateSchedule
 # Optimizers around optimizers: their rate and step count are not the ones that training follows.
 _WRAPPERS = (keras.optimizers.LossScaleOptimizer, keras.optimizers.MultiOptimizer)
-
-
-@contextlib.contextmanager
-def seeded(seed: int):
-    """Keras's global seed set to ``seed``; Python's and NumPy's own generators put back after."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        keras.utils.set_random_seed(seed)
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
 
 
 @contextlib.contextmanager
@@ -84,7 +68,7 @@ def build(problem: Problem, seed: int) -> tuple[keras.Model, list[tf.Variable]]:
     if not model.built:
         _checks.fail("problem.build()", model.name, "must return a built model (add a keras.Input)")
     check_new("problem.build()", "the model and its layers", model.variables, made)
-    own = [variable._value for variable in model.variables]
+    own = [_internals.value_of(variable) for variable in model.variables]
     known = {id(variable) for variable in own}
     return model, own + [variable for variable in made if id(variable) not in known]
 
@@ -93,7 +77,7 @@ def check_new(argument: str, what: str, variables, made: list[tf.Variable]) -> N
     """``ValueError`` unless Keras's ``variables`` are among those that the call has ``made``."""
     new = {id(variable) for variable in made}
     for variable in variables:
-        if id(variable._value) not in new:
+        if id(_internals.value_of(variable)) not in new:
             _checks.fail(
                 argument,
                 variable.path,
@@ -127,12 +111,8 @@ def _scaled(optimizer) -> keras.optimizers.LossScaleOptimizer:
 
 
 def work_alone(optimizer) -> None:
-    """Leave out the sum over replicas, of which there is one.
-
-    TensorFlow registers a gradient for it at every trace, which keeps the traced graph, and the
-    variables and data that it captured, until the process ends.
-    """
-    unwrap(optimizer)._all_reduce_sum_gradients = list
+    """Leave out the sum over replicas, of which there is one."""
+    _internals.work_alone(unwrap(optimizer))
 
 
 def compile_model(problem: Problem, model: keras.Model, optimizer) -> None:
@@ -140,9 +120,31 @@ def compile_model(problem: Problem, model: keras.Model, optimizer) -> None:
     model.compile(
         optimizer=optimizer,
         loss=problem.loss,
-        metrics=[_own_copy(metric) for metric in problem.metrics] or None,
+        loss_weights=problem.loss_weights,
+        metrics=_own_copies(problem.metrics) or None,
+        weighted_metrics=_own_copies(problem.weighted_metrics) or None,
         jit_compile=False,
     )
+
+
+def metrics_of(problem: Problem, model: keras.Model, data: tuple) -> list[str]:
+    """Names of the numbers that an evaluation reports, the loss first; makes their variables.
+
+    ``data``: a batch of any size. ``ValueError`` where one is no number, or there is no loss.
+    """
+    logs = model.test_step(data)
+    for name, value in logs.items():
+        if np.ndim(value):
+            _checks.fail(
+                f"metric {name!r}",
+                f"an array of shape {np.shape(value)}",
+                "must be one number; let it average, or name what you want of it",
+            )
+    if "loss" not in logs:
+        _checks.fail("problem.build()", list(logs), "test_step must report 'loss'")
+    names = ["loss", *(name for name in logs if name != "loss")]
+    _checks.choice("problem.target", problem.target, [f"val_{name}" for name in names])
+    return names
 
 
 def check_optimizer(run: Run) -> None:
@@ -204,6 +206,15 @@ def check_repeats(argument: str, value, first, again) -> None:
         )
 
 
+def _own_copies(metrics):
+    """Metrics of this model alone, in the structure that ``compile`` was meant to get."""
+    if isinstance(metrics, Mapping):
+        return {key: _own_copies(value) for key, value in metrics.items()}
+    if isinstance(metrics, tuple | list):
+        return [_own_copies(value) for value in metrics]
+    return _own_copy(metrics)
+
+
 def _own_copy(metric):
     """A metric of this model alone: an object would carry its state from model to model.
 
@@ -231,11 +242,17 @@ def _plain(thing) -> dict:
 def holds_under_xla(model: keras.Model, optimizer) -> bool:
     """Whether XLA is the faster mode and gives the same training; measured, see the tests."""
     slow = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
-    layers = list(model._flatten_layers())
+    layers = _internals.layers_of(model)
     convolves = any(isinstance(x, slow) and not isinstance(x, MatmulConv2D) for x in layers)
     # Half precision: XLA rounds at other places, which 8 or 11 bits do not forgive.
     halves = any("16" in str(layer.compute_dtype) for layer in layers)
     return not (convolves or halves or isinstance(unwrap(optimizer), keras.optimizers.Adafactor))
+
+
+def lacking_under_xla(concrete) -> list[str]:
+    """Operations of a traced function that XLA can not compile: those of texts, for example."""
+    operations = {node.op for part in identity.functions(concrete) for node in part.node_def}
+    return sorted(filter(_internals.lacks_xla_kernel, operations))
 
 
 def refuse_foreign_state(concrete, opaque: list[str]) -> None:
@@ -245,9 +262,10 @@ def refuse_foreign_state(concrete, opaque: list[str]) -> None:
     stateful operations.
     """
     operations = {node.op for part in identity.functions(concrete) for node in part.node_def}
-    drawing = [name for name in sorted(operations) if _has_a_stream(op_def_registry.get(name))]
-    shared = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
-    if shared and any(shared.state._value is variable for variable in concrete.variables):
+    drawing = [name for name in sorted(operations) if _has_a_stream(_internals.operation(name))]
+    shared = _internals.global_seeds()
+    shared = None if shared is None else _internals.value_of(shared)
+    if shared is not None and any(shared is variable for variable in concrete.variables):
         drawing.append("keras.random without a seed")
     if drawing:
         _checks.fail(
@@ -256,7 +274,7 @@ def refuse_foreign_state(concrete, opaque: list[str]) -> None:
             "draws from a stream that no seed of a run sets; use keras.random with a "
             "keras.random.SeedGenerator that the layer or the optimizer makes",
         )
-    changing = [name for name in opaque if _changes_a_resource(op_def_registry.get(name))]
+    changing = [name for name in opaque if _changes_a_resource(_internals.operation(name))]
     if changing:
         _checks.fail(
             "problem or optimizer",
@@ -275,13 +293,13 @@ def _changes_a_resource(operation) -> bool:
     """Whether an operation, which is not one of variables, does more to a resource than read."""
     if operation is None or re.match("LookupTable(Find|Size|Export)", operation.name):
         return False
-    return any(argument.type == types_pb2.DT_RESOURCE for argument in operation.input_arg)
+    return any(argument.type == tf.resource.as_datatype_enum for argument in operation.input_arg)
 
 
 def changed_inputs(concrete) -> list[bool]:
     """For each captured input of a traced function, whether the function may change it."""
     graph = concrete.graph
-    fixed = set(auto_control_deps_utils.get_read_only_resource_input_indices_graph(graph))
+    fixed = _internals.read_only_inputs(graph)
     first = len(graph.inputs) - len(concrete.captured_inputs)
     return [
         tensor.dtype == tf.resource and first + i not in fixed

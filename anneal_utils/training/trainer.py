@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from anneal_utils import _checks, headless, identity
+from anneal_utils import _checks, headless, identity, problems
 from anneal_utils.problems import Problem
-from anneal_utils.training.frames import frame_of
+from anneal_utils.training.frames import Outcome, frame_of
 from anneal_utils.training.program import Program, plateau_vector, program_of
-from anneal_utils.training.runs import Run, is_of_the_epoch, rates
+from anneal_utils.training.recipes import Run, is_of_the_epoch
+from anneal_utils.training.runs import rates
 from anneal_utils.training.starts import order
 
 import numpy as np
@@ -30,7 +31,7 @@ def cores() -> int:
 
 
 def train(
-    problem: Problem,
+    problem: Problem | str,
     runs: Iterable[Run],
     *,
     return_weights: bool = False,
@@ -56,7 +57,7 @@ def train(
     ``ValueError`` where a run's state could not be its own: a variable, a random stream, a model
     or an optimizer that runs would share is refused by its name.
     """
-    runs = _checked(problem, runs, mode)
+    problem, runs = _checked(problem, runs, mode)
     threads = cores() if threads is None else _checks.count("threads", threads)
     show = not headless() if progress is None else progress
     results = [None] * len(runs)
@@ -69,9 +70,10 @@ def train(
         room.leave(ready.nbytes)
         try:
             if not stop.is_set():
-                history, lost, final = ready.program.call(*ready.arguments)
+                history, lost, test, final = ready.program.call(*ready.arguments)
                 weights = [w.numpy() for w in final] if return_weights else None
-                results[ready.index] = (ready.identity, ready.peak, history, lost, weights)
+                found = (ready.program.columns, history, lost, test, weights)
+                results[ready.index] = Outcome(ready.identity, ready.peak, *found)
         except BaseException as error:
             errors.append(error)
         with lock:
@@ -107,7 +109,7 @@ def train(
         finally:
             stop.set()  # an error or Ctrl-C ends the threads after the run they are in
     frame = frame_of(problem, runs, results)
-    return ([weights for *_, weights in results], frame) if return_weights else frame
+    return ([result.weights for result in results], frame) if return_weights else frame
 
 
 def identities(problem: Problem, runs: Iterable[Run], *, mode: str = "auto") -> list[str | None]:
@@ -128,7 +130,7 @@ class Name(NamedTuple):
 
 def names_of(problem: Problem, runs: Iterable[Run], mode: str) -> list[Name]:
     """The names of all runs, in their order; trains nothing."""
-    runs = _checked(problem, runs, mode)
+    problem, runs = _checked(problem, runs, mode)
     found: list = [None] * len(runs)
     with _training:
         for ready in _groups(problem, runs, mode):
@@ -138,14 +140,16 @@ def names_of(problem: Problem, runs: Iterable[Run], mode: str) -> list[Name]:
     return found
 
 
-def _checked(problem: Problem, runs: Iterable[Run], mode: str) -> list[Run]:
-    runs = list(runs)
+def _checked(problem, runs, mode: str) -> tuple[Problem, list[Run]]:
+    """The problem, by its name too, and the runs."""
+    problem = problems.load(problem) if isinstance(problem, str) else problem
     _checks.choice("mode", mode, ("auto", "graph", "xla"))
     if not isinstance(problem, Problem):
-        _checks.fail("problem", problem, "must be a Problem, from problems.load(name)")
-    if not runs:
-        _checks.fail("runs", runs, "must hold at least one run, from training.grid(...)")
-    return runs
+        _checks.fail("problem", problem, "must be a Problem, or the name of one")
+    runs = [runs] if isinstance(runs, Run) else list(runs)
+    if not runs or not all(isinstance(run, Run) for run in runs):
+        _checks.fail("runs", runs[:1], "must be at least one run, from training.grid(...)")
+    return problem, runs
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,8 @@ def _ready(problem, program: Program, runs, members, tables) -> Iterator[_Ready]
             weights = program.starts.values(seed)
             slots = program.slots_of(weights, seed)
             batches = order(problem, seed, program.epochs)
-            start = identity.digest(program.digest, weights, slots, batches)
+            tuned = program.tuned_on(seed)
+            start = identity.digest(program.digest, weights, slots, batches, *tuned)
             size = sum(value.nbytes for value in (*weights, *slots))
         rules = plateau_vector(run.recipe, program.skips)
         yield _Ready(
@@ -212,7 +217,7 @@ def _ready(problem, program: Program, runs, members, tables) -> Iterator[_Ready]
             start,
             identity.digest(start, tables[i], rules),
             float(tables[i].max()) if run.peak is None else run.peak,
-            (weights, slots, tables[i], batches, rules),
+            (weights, slots, tables[i], batches, rules, *tuned),
             size,
         )
 

@@ -4,20 +4,14 @@ import functools
 import sys
 import types
 
-from anneal_utils import identity
+from anneal_utils import _internals, identity
 
 import keras
 import numpy as np
-from keras.src.backend.common import global_state
 
 # Where the code is that only computes: it reads no file (as keras.models.load_model does), and
 # nothing that was set elsewhere, but for Keras's settings. A module, or a package with all in it.
-_COMPUTING = (
-    *("anneal_utils.optimizers", "anneal_utils.problems", "keras.src.activations"),
-    *("keras.src.constraints", "keras.src.dtype_policies", "keras.src.initializers"),
-    *("keras.src.losses", "keras.src.metrics", "keras.src.ops", "keras.src.optimizers"),
-    "keras.src.regularizers",
-)
+_COMPUTING = ("anneal_utils.optimizers", "anneal_utils.problems", *_internals.COMPUTING)
 # Objects whose meaning is in their attributes, all of which can be read.
 _READABLE = (
     keras.dtype_policies.DTypePolicy,
@@ -43,8 +37,7 @@ def unchanging(value):
 
 def _registered() -> dict:
     """What Keras takes for a name, besides what is its own."""
-    scope = global_state.get_global_attribute("custom_objects_scope_dict", {})
-    return keras.saving.get_custom_objects() | scope
+    return keras.saving.get_custom_objects() | _internals.names_in_scope()
 
 
 def _meaning(value, depth: int):

@@ -1,0 +1,34 @@
+"""What `make test` leaves out and `make test-all` runs, where nothing may be absent."""
+
+import pytest
+
+EXTRA = ("wheel", "browser", "processes", "faults")
+# Reasons that may skip a test of `make test-all` too: what this project does not install.
+PERMITTED = ("torch is not installed", "no package index can be reached")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--everything",
+        action="store_true",
+        help=f"run {', '.join(EXTRA)} too; a test that is skipped for what is absent fails",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--everything") or config.getoption("-m"):
+        return
+    extra = [item for item in items if any(map(item.get_closest_marker, EXTRA))]
+    if extra:
+        config.hook.pytest_deselected(items=extra)
+        items[:] = [item for item in items if item not in extra]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if item.config.getoption("--everything") and report.skipped and not hasattr(report, "wasxfail"):
+        reason = str(call.excinfo.value)
+        if not any(words in reason for words in PERMITTED):
+            report.outcome, report.longrepr = "failed", f"Absent: {reason}"
+    return report
