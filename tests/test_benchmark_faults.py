@@ -3,8 +3,11 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 
-from anneal_utils import _files, benchmark
+from anneal_utils import _files, _signals, benchmark
+from anneal_utils.benchmark import commands
 
 import pandas as pd
 import pyarrow as pa
@@ -55,6 +58,51 @@ def test_in_the_background_too_it_is_ended_in_order(tmp_path, jobs, end):
     assert (process.returncode, said) == (130, "")
     assert wrong == "Stopped: the same command goes on from here.\n"
     assert list(cache.glob("*.parquet")) and not out.exists()
+
+
+DEAF = """
+import signal, time
+from anneal_utils import _signals
+
+class Deaf:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+_signals.interruptible()
+deaf = Deaf()
+try:
+    del deaf
+    time.sleep(30)
+except KeyboardInterrupt:
+    print("heard", _signals.asked())
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
+def test_an_interrupt_that_python_drops_comes_again():
+    """As it does while TensorFlow deletes a function, once in fifty times."""
+    ran = subprocess.run([sys.executable, "-c", DEAF], capture_output=True, text=True, timeout=60)
+    assert (ran.stdout, ran.stderr) == ("heard True\n", "")
+
+
+@pytest.mark.parametrize("error", [AssertionError, RuntimeError, ValueError, benchmark.Stopped])
+def test_whatever_error_an_interrupt_has_become_it_is_the_end(error, monkeypatch, capsys):
+    """As when TensorFlow is cut short while it traces; without a signal an error is an error."""
+
+    def cut_short(**given):
+        raise error("Nesting violated")
+
+    monkeypatch.setattr(commands, "run", cut_short)
+    monkeypatch.setattr(_signals, "_ending", False)
+    if issubclass(error, ValueError | benchmark.Stopped):
+        assert benchmark.main(["run"]) == 2
+        assert capsys.readouterr().err == "Nesting violated\n"
+    else:
+        with pytest.raises(error, match="Nesting violated"):
+            benchmark.main(["run"])
+    monkeypatch.setattr(_signals, "_asked", True)
+    assert benchmark.main(["run"]) == 130
+    assert capsys.readouterr().err == "Stopped: the same command goes on from here.\n"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")

@@ -93,6 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         {"run": _run, "list": _list, "show": _show}[options.command](options)
     except (ValueError, Stopped) as error:
+        if _signals.asked():
+            return _stopped()
         print(str(error), file=sys.stderr)
         return 2
     except BrokenPipeError:  # `| head`: everything was saved before it was printed
@@ -109,10 +111,19 @@ def main(arguments: list[str] | None = None) -> int:
             )
         return 2
     except KeyboardInterrupt:
-        _signals.ending()
-        print("Stopped: the same command goes on from here.", file=sys.stderr)
-        return 130
+        return _stopped()
+    except Exception:
+        if not _signals.asked():
+            raise
+        return _stopped()  # TensorFlow, cut short while it traces, may raise something else
     return 0
+
+
+def _stopped() -> int:
+    """The end that a signal asks for."""
+    _signals.ending()
+    print("Stopped: the same command goes on from here.", file=sys.stderr)
+    return 130
 
 
 def _run(options) -> None:
