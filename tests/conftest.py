@@ -24,6 +24,13 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if item not in extra]
 
 
+def pytest_terminal_summary(terminalreporter):
+    """What tests have recorded to be told, such as how large the wheel is."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{name}: {value}")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
