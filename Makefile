@@ -8,6 +8,7 @@ SHELL := bash
 PROFILE ?= quick
 JOBS ?=
 NB ?=
+FRESH ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
@@ -17,7 +18,8 @@ PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
-	@echo "Variables: PROFILE=quick|full, NB=02_step_decay (one notebook), JOBS=2, PYTHON=python3.12"
+	@echo "Variables: PROFILE=quick|full, NB=02_step_decay (one notebook), JOBS=2, PYTHON=python3.12,"
+	@echo "FRESH=1 (run-all computes again what is in the store of results)"
 	@echo "To end it: Ctrl-C; in the background, where shells make it ignore SIGINT, kill PID."
 
 setup: $(STAMP) ## the environment in .venv, from hashed requirements
@@ -32,19 +34,19 @@ lock: ## compile requirements.txt from pyproject.toml (needs uv)
 
 # `exec`: make passes SIGTERM on to its child alone, which has to be the program, not a shell.
 run-all: $(STAMP) ## run every notebook once, regenerate figures/ (skips what has not changed)
-	@exec $(RUN) run $(NB) --profile $(PROFILE) $(if $(JOBS),--jobs $(JOBS))
+	@exec $(RUN) run $(NB) --profile $(PROFILE) $(if $(JOBS),--jobs $(JOBS)) $(if $(FRESH),--fresh)
 
 test: $(STAMP) ## unit tests, notebooks executed once and compared, gates
-	@exec $(RUN) run --then $(PYTEST) tests notebooks --executed build/quick
+	@exec $(RUN) run --own-store --then $(PYTEST) tests notebooks --executed build/quick
 
 test-all: $(STAMP) ## all of `make test`, the wheel, browsers, processes and faults; nothing may be absent
-	@exec $(RUN) run --then $(PYTEST) tests notebooks --executed build/quick --everything
+	@exec $(RUN) run --own-store --then $(PYTEST) tests notebooks --executed build/quick --everything
 
 unit: $(STAMP) ## the unit tests alone
 	@$(PYTEST) tests
 
 nbval: $(STAMP) ## nbval as it comes: run the notebooks again, cell by cell
-	@$(BIN)/python -m pytest --nbval --nbval-current-env $(if $(NB),$(NB:%=notebooks/%.ipynb),notebooks)
+	@ANNEAL_STORE=off $(BIN)/python -m pytest --nbval --nbval-current-env $(if $(NB),$(NB:%=notebooks/%.ipynb),notebooks)
 
 accept: $(STAMP) ## take the executed notebooks as the new committed ones
 	@$(RUN) accept $(NB)

@@ -42,6 +42,8 @@ def write(path: Path, content: bytes) -> None:
 
 def parquet(table: pd.DataFrame, **notes: str) -> bytes:
     """``table`` as parquet, with the digest of its content (and ``notes``) inside."""
+    table = table.copy(deep=False)
+    table.attrs = {}  # how it came about is not content: the same table gives the same bytes
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     own = {"sha256": content_digest(table), **notes}
     arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), **own})

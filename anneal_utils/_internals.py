@@ -8,6 +8,8 @@ An optimizer of this package overrides and calls the protected methods of the cl
 inherits from: that is what they are for, and they are not listed here.
 """
 
+import functools
+
 import keras
 from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
@@ -135,6 +137,31 @@ def operation(name: str):
     from tensorflow.python.framework import op_def_registry
 
     return op_def_registry.get(name)
+
+
+def lacks_xla_kernel(name: str) -> bool:
+    """Whether an operation has a kernel for this processor, and none that XLA could compile.
+
+    Compiling is the only public way to find out. Operations without any kernel are functions.
+    """
+    _wake_xla()
+    devices = _kernels(name)
+    return "CPU" in devices and "XLA_CPU_JIT" not in devices
+
+
+def _kernels(name: str) -> set[str]:
+    from tensorflow.python.framework import kernels
+
+    return {kernel.device_type for kernel in kernels.get_registered_kernels_for_op(name).kernel}
+
+
+@functools.cache
+def _wake_xla() -> None:
+    """Have TensorFlow register the kernels of XLA, which it does when it first compiles."""
+    import tensorflow as tf
+
+    if "XLA_CPU_JIT" not in _kernels("AddV2"):
+        tf.function(lambda x: x + 1.0, jit_compile=True)(tf.constant(0.0))
 
 
 def read_only_inputs(graph) -> set[int]:

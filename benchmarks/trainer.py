@@ -21,7 +21,8 @@ from joblib.externals.loky import get_reusable_executor
 
 FIRST = """
 from anneal_utils import problems, training
-training.train(problems.load({name!r}), training.grid(["cosine"], [0.1]), progress=False)
+problem = problems.load({name!r})
+training.train(problem, training.grid(["cosine"], [0.1]), progress=False, store=False)
 """
 
 
@@ -80,12 +81,13 @@ def main() -> None:
         spread.append(over_processes(pool, problem.name, half))
 
     time_the_loops()
-    training.train(problem, everything[:8], progress=False)  # the other threads' programs
+    # The other threads' programs.
+    training.train(problem, everything[:8], progress=False, store=False)
     trained = {}
     for count in options.runs:
         runs = everything[:: max(1, len(everything) // count)][:count]
         start = time.perf_counter()
-        training.train(problem, runs, progress=False)
+        training.train(problem, runs, progress=False, store=False)
         trained[len(runs)] = (time.perf_counter() - start) / len(runs)
     time_the_loops()
 

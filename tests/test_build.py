@@ -502,6 +502,21 @@ def test_what_make_started_ends_with_it(tmp_path, target, during, how):
     assert not (tmp_path / "second").exists(), "it went on with the second part"
 
 
+def test_what_checks_computes_and_what_runs_may_look_up():
+    made = {
+        name: make(ROOT, "--dry-run", *arguments).stdout
+        for name, arguments in {
+            "test": ["test"],
+            "nbval": ["nbval"],
+            "run": ["run-all"],
+            "fresh": ["run-all", "FRESH=1"],
+        }.items()
+    }
+    assert "run --own-store --then" in made["test"] and "ANNEAL_STORE=off" in made["nbval"]
+    assert "--own-store" not in made["run"] and "--fresh" not in made["run"]
+    assert "--fresh" in made["fresh"] and "--own-store" not in made["fresh"]
+
+
 def test_the_tests_need_the_environment_and_what_it_is_made_of():
     made = make(ROOT, "--dry-run", "--always-make", "test").stdout
     assert made.index("tools/setup.sh .venv") < made.index("-m pytest")

@@ -227,6 +227,14 @@ def names_in_scope():
 
 
 @asks
+def lacks_xla_kernel():
+    for name in ("StringToHashBucketFast", "AsString", "LookupTableFindV2", "PyFunc"):
+        assert _internals.lacks_xla_kernel(name), name
+    for name in ("MatMul", "While", "AssignVariableOp", "Const", "NoSuchOperation"):
+        assert not _internals.lacks_xla_kernel(name), name
+
+
+@asks
 def operation():
     read, add = _internals.operation("ReadVariableOp"), _internals.operation("AddV2")
     assert (read.name, read.is_stateful, add.is_stateful) == ("ReadVariableOp", True, False)
@@ -378,7 +386,6 @@ DOCUMENTED = {"os._exit", "sys._getframe", "_asdict", "_fields", "_make", "_repl
 # to have a registry.
 ALLOWED = {
     ("tools/notebooks.py", "anneal_utils._signals"),
-    ("anneal_utils/benchmark.py", "problems._makers"),
 }
 
 

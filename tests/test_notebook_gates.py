@@ -155,6 +155,42 @@ def test_an_unchanged_notebook_is_not_run_again(copied, capsys):
     assert runs(copied) == ["quick"]
 
 
+LOOKS = """\
+from anneal_utils import store
+found = store.default()
+before = len(found.read("a" * 32))
+found.write("a" * 32, ["rate"], {"b" * 32: store.Record([[1.0]], -1)})
+with open("../stores.log", "a") as log:
+    log.write(f"{found.folder} {before} {len(store.Store().read('a' * 32))}\\n")"""
+
+
+def test_each_way_to_run_has_its_store(tmp_path, monkeypatch):
+    """The shared one; an empty one of its own each time; or none that is read."""
+    shared, copy = tmp_path / "shared", tmp_path / "build" / "quick" / "one.ipynb"
+    monkeypatch.setenv("ANNEAL_STORE", str(shared))
+    write(tmp_path, "one", notebook(parameters(None), code(LOOKS)))
+
+    def seen(*options):
+        """Notebooks run so far; of the last its folder, and runs read before and after it wrote."""
+        assert tool.main([f"--root={tmp_path}", "run", *options]) == 0
+        lines = (tmp_path / "stores.log").read_text().splitlines()
+        return len(lines), *lines[-1].split()
+
+    assert seen() == (1, str(shared), "0", "1")
+    assert seen("--own-store")[0] == 1  # up to date
+    copy.unlink()
+    _, own, *counts = seen("--own-store")
+    assert Path(own).parent == tmp_path / "build" and counts == ["0", "1"]
+    copy.unlink()
+    _, other, *counts = seen("--own-store")
+    assert other != own and counts == ["0", "1"]
+    assert not list((tmp_path / "build").glob("store-*"))
+    assert seen("--fresh") == (4, str(shared), "0", "1")  # run, though up to date
+    copy.unlink()
+    assert seen() == (5, str(shared), "1", "1")
+    assert os.environ["ANNEAL_STORE"] == str(shared) and "ANNEAL_STORE_FRESH" not in os.environ
+
+
 def test_two_runs_give_the_same_bytes(course, copied):
     (copied / "figures" / "line.svg").unlink()
     tool.run(root=copied, jobs=1)

@@ -157,7 +157,7 @@ def test_bad_input_is_named(call, argument):
 
 
 def test_a_download_is_opt_in_verified_and_leaves_nothing_half_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(problems, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(problems.downloads, "CACHE", tmp_path / "cache")
     with pytest.raises(FileNotFoundError, match="download=True"):
         problems.load("fashion_mnist")
     source = tmp_path / "source"

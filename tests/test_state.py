@@ -749,7 +749,7 @@ def test_few_initial_values_wait_for_a_thread(monkeypatch):
     def call(program, *arguments):
         time.sleep(0.002)  # slower than the initial values are drawn
         most.append(len(alive))
-        return np.zeros((2, 4), "float32"), -1, []
+        return np.zeros((2, 5), "float32"), -1, np.zeros(0, "float32"), []
 
     monkeypatch.setattr(starts, "_weights", Recent(0))
     monkeypatch.setattr(starts.Starts, "_drawn", drawn)
@@ -790,10 +790,10 @@ def test_final_weights_are_kept_only_if_they_are_asked_for(monkeypatch):
     whole, finals, most = Program.call, [], []
 
     def call(program, *arguments):
-        history, left, final = whole(program, *arguments)
+        *measured, final = whole(program, *arguments)
         finals.append(weakref.ref(final[0]))
         most.append(sum(final() is not None for final in finals))
-        return history, left, final
+        return *measured, final
 
     monkeypatch.setattr(Program, "call", call)
     runs = training.grid({"c": 0.1}, seeds=range(20))
@@ -854,7 +854,9 @@ def test_a_problem_is_not_changed_through_what_its_arrays_are_views_of():
         epochs=3,
         chance_loss=1.0,
     )
-    assert kept.x_train is owned, "an array of its own is not copied"
+    assert kept.x_train is not owned and owned.flags.writeable, "the caller's stays the caller's"
+    again = dataclasses.replace(kept, epochs=4)
+    assert again.x_train is kept.x_train, "an array that a problem has made is not copied again"
 
 
 # --------------------------------------------------------- what two things share, and one changes

@@ -221,7 +221,7 @@ def test_order_of_rows_is_the_order_of_runs():
     assert [(r.schedule, r.peak, r.seed) for r in rows.itertuples()] == [
         (r.schedule, r.peak, r.seed) for r in shuffled
     ]
-    assert list(frame.columns) == training.COLUMNS
+    assert list(frame.columns) == [*training.COLUMNS, "train_accuracy"]
     assert list(frame.epoch[:3]) == [0, 1, 2] and list(frame.step[:3]) == [5, 10, 15]
 
 

@@ -253,8 +253,10 @@ def key_of(path: Path, profile: str, root: Path = ROOT) -> str:
         digest.update(json.dumps([cell.cell_type, cell.source, cell.metadata]).encode())
     package = sorted((root / "anneal_utils").rglob("*"))
     shared = [file for file in package if file.suffix in (".py", ".toml")]
-    data = sorted(file.relative_to(root) for file in (root / "data").rglob("*.*"))
-    results = [root / file for file in data if file.suffix != ".md" and "cache" not in file.parts]
+    # The cache, with many files in it, is not even looked into.
+    parts = [part for part in sorted((root / "data").glob("*")) if part.name != "cache"]
+    data = [file for part in parts for file in (part, *sorted(part.rglob("*.*")))]
+    results = [file for file in data if file.suffix not in ("", ".md")]
     digest.update(Path(__file__).read_bytes())
     for file in [*shared, *results, root / "requirements.txt"]:
         if file.is_file():
@@ -370,8 +372,39 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def run(names=(), profile: str = "quick", jobs: int | None = None, root: Path = ROOT) -> None:
-    """Run what is not up to date, ``jobs`` notebooks at a time, each in its own process."""
+@contextlib.contextmanager
+def _store(root: Path, own: bool, fresh: bool):
+    """Where the notebooks started meanwhile look trainings up (see ``anneal_utils.store``)."""
+    changes = {"ANNEAL_STORE_FRESH": "1"} if fresh else {}
+    if own:
+        (root / "build").mkdir(exist_ok=True)
+        changes["ANNEAL_STORE"] = tempfile.mkdtemp(prefix="store-", dir=root / "build")
+    before = {name: os.environ.pop(name, None) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name in changes:
+            del os.environ[name]
+        os.environ.update({name: value for name, value in before.items() if value is not None})
+        if own:
+            shutil.rmtree(changes["ANNEAL_STORE"], ignore_errors=True)
+
+
+def run(
+    names=(),
+    profile: str = "quick",
+    jobs: int | None = None,
+    root: Path = ROOT,
+    *,
+    own_store: bool = False,
+    fresh: bool = False,
+) -> None:
+    """Run what is not up to date, ``jobs`` notebooks at a time, each in its own process.
+
+    ``own_store``: the trainings are looked up in a store that starts empty and goes afterwards,
+    so that everything is computed once. ``fresh``: run everything, and read no store at all.
+    """
     if profile not in PROFILES:
         raise Misused(f"Profile {profile!r} is unknown; there are: {', '.join(PROFILES)}.")
     if jobs is not None and jobs < 1:
@@ -379,13 +412,16 @@ def run(names=(), profile: str = "quick", jobs: int | None = None, root: Path = 
     paths = notebooks(names, root)
     if not paths:
         print(NONE)
-    waiting = [path for path in paths if record_of(path, profile, root) is None]
+    waiting = [path for path in paths if fresh or record_of(path, profile, root) is None]
     for path in paths:
         if path not in waiting:
             print(f"{path.stem}: up to date", flush=True)
     jobs = jobs or max(1, (os.cpu_count() or 2) // 2)
     active, failures = {}, []
+    stack = contextlib.ExitStack()
     try:
+        if waiting:
+            stack.enter_context(_store(root, own_store, fresh))
         while waiting or active:
             while waiting and len(active) < jobs:
                 path = waiting.pop(0)
@@ -414,6 +450,7 @@ def run(names=(), profile: str = "quick", jobs: int | None = None, root: Path = 
                 process.wait(timeout=20)
             except subprocess.TimeoutExpired:
                 process.kill()  # its kernel sees it and ends too
+        stack.close()
     if failures:
         raise Failed("\n".join(failures))
 
@@ -491,6 +528,14 @@ def main(arguments=None) -> int:
             command.add_argument("--profile", default="quick", help="quick (default) or full")
             command.add_argument("--jobs", type=int, help="notebooks at a time")
             command.add_argument(
+                "--own-store", action="store_true", help="compute, with an empty store under build/"
+            )
+            command.add_argument(
+                "--fresh",
+                action="store_true",
+                help="run all, and read no store",
+            )
+            command.add_argument(
                 "--then",
                 nargs=argparse.REMAINDER,
                 metavar="COMMAND",
@@ -520,7 +565,14 @@ def _told(options) -> int:
     """Do what the command line says; a failure is printed, and its code returned."""
     try:
         if options.command == "run":
-            run(options.names, options.profile, options.jobs, options.root)
+            run(
+                options.names,
+                options.profile,
+                options.jobs,
+                options.root,
+                own_store=options.own_store,
+                fresh=options.fresh,
+            )
         elif options.command == "check":
             check(notebooks(options.names, options.root))
         elif options.command == "accept":

@@ -1,5 +1,6 @@
 """Data as ``fit`` takes them, as read-only arrays that nobody else can change."""
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 
 from anneal_utils import _checks
@@ -31,7 +32,8 @@ def mapped(path: str, value, function: Callable):
         return {key: mapped(f"{path}[{key!r}]", item, function) for key, item in value.items()}
     if isinstance(value, tuple | list):
         _refuse_rows(path, value)
-        return type(value)(mapped(f"{path}[{i}]", item, function) for i, item in enumerate(value))
+        # A tuple, as in fit: TensorFlow makes one array of the items of a list.
+        return tuple(mapped(f"{path}[{i}]", item, function) for i, item in enumerate(value))
     return function(path, value)
 
 
@@ -109,12 +111,20 @@ def _own_array(path: str, value) -> np.ndarray:
     floats = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
     if floats and array.dtype.name != keras.config.floatx():
         array = array.astype(keras.config.floatx())
+    if array.dtype.kind == "U":
+        array = array.astype(object)  # as Keras takes texts
     # Only a file that is open for reading alone is nobody's to change, and may be too large.
-    if isinstance(array, np.memmap) and array.mode == "r" and not array.flags.writeable:
-        return array.view(np.ndarray)
-    return _frozen(np.array(array))
+    if isinstance(value, np.memmap) and value.mode == "r" and np.shares_memory(value, array):
+        return array
+    known = _made.get(id(array)) is array and not array.flags.writeable
+    return array if known else _frozen(np.array(array))
+
+
+# Arrays of this room's own making: those of a problem that is made from another are not copied.
+_made: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
     array.flags.writeable = False
+    _made[id(array)] = array
     return array

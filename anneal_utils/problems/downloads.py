@@ -8,6 +8,7 @@ import pickle
 import tarfile
 from pathlib import Path
 
+from anneal_utils import _places
 from anneal_utils.problems import models
 from anneal_utils.problems.catalogue import register
 from anneal_utils.problems.problem import Problem
@@ -15,7 +16,7 @@ from anneal_utils.problems.problem import Problem
 import keras
 import numpy as np
 
-CACHE = Path(__file__).resolve().parent.parent.parent / "data" / "cache"
+CACHE = _places.caches()
 _FASHION = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 _CIFAR = "https://www.cs.toronto.edu/~kriz/"
 

@@ -218,6 +218,11 @@ class Problem:
         parts = {name: self.part(name) for name in PARTS if self.samples(name)}
         return _splits.pooled(self, parts) if self._rows else parts
 
+    def arrays(self) -> list[np.ndarray]:
+        """Every array of the problem's data."""
+        parts = [part for one in self.data().values() for part in one if part is not None]
+        return [array for part in parts for _, array in _arrays.leaves("", part)]
+
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in one epoch."""

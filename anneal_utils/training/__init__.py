@@ -17,7 +17,8 @@ if missing := _needs.tensorflow("anneal_utils.training"):
 
 from anneal_utils.callbacks import HorizonCheck, RangeTest, RateRecorder
 from anneal_utils.training.frames import COLUMNS
-from anneal_utils.training.runs import Plateau, Run, batches, grid, rates, schedule_of, steps_of
+from anneal_utils.training.recipes import Plateau, Run, grid, per_step
+from anneal_utils.training.runs import batches, rates, schedule_of, steps_of
 from anneal_utils.training.trainer import cores, identities, train
 from anneal_utils.training.twin import fit_one
 
@@ -33,6 +34,7 @@ __all__ = [
     "fit_one",
     "grid",
     "identities",
+    "per_step",
     "rates",
     "schedule_of",
     "steps_of",

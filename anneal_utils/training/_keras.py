@@ -1,35 +1,23 @@
 """What the trainer needs of a model and an optimizer: made anew, checked, and of what kind."""
 
 import contextlib
-import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from anneal_utils import _checks, _internals, identity
+from anneal_utils._seeds import seeded
 from anneal_utils.optimizers import catalogue as optimizers
 from anneal_utils.optimizers import unwrap
 from anneal_utils.problems import MatmulConv2D, Problem
-from anneal_utils.training.runs import Run, float_kind
+from anneal_utils.training.recipes import Run, Schedule
+from anneal_utils.training.runs import float_kind
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-Schedule = keras.optimizers.schedules.LearningRateSchedule
 # Optimizers around optimizers: their rate and step count are not the ones that training follows.
 _WRAPPERS = (keras.optimizers.LossScaleOptimizer, keras.optimizers.MultiOptimizer)
-
-
-@contextlib.contextmanager
-def seeded(seed: int):
-    """Keras's global seed set to ``seed``; Python's and NumPy's own generators put back after."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        keras.utils.set_random_seed(seed)
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
 
 
 @contextlib.contextmanager
@@ -132,9 +120,31 @@ def compile_model(problem: Problem, model: keras.Model, optimizer) -> None:
     model.compile(
         optimizer=optimizer,
         loss=problem.loss,
-        metrics=[_own_copy(metric) for metric in problem.metrics] or None,
+        loss_weights=problem.loss_weights,
+        metrics=_own_copies(problem.metrics) or None,
+        weighted_metrics=_own_copies(problem.weighted_metrics) or None,
         jit_compile=False,
     )
+
+
+def metrics_of(problem: Problem, model: keras.Model, data: tuple) -> list[str]:
+    """Names of the numbers that an evaluation reports, the loss first; makes their variables.
+
+    ``data``: a batch of any size. ``ValueError`` where one is no number, or there is no loss.
+    """
+    logs = model.test_step(data)
+    for name, value in logs.items():
+        if np.ndim(value):
+            _checks.fail(
+                f"metric {name!r}",
+                f"an array of shape {np.shape(value)}",
+                "must be one number; let it average, or name what you want of it",
+            )
+    if "loss" not in logs:
+        _checks.fail("problem.build()", list(logs), "test_step must report 'loss'")
+    names = ["loss", *(name for name in logs if name != "loss")]
+    _checks.choice("problem.target", problem.target, [f"val_{name}" for name in names])
+    return names
 
 
 def check_optimizer(run: Run) -> None:
@@ -196,6 +206,15 @@ def check_repeats(argument: str, value, first, again) -> None:
         )
 
 
+def _own_copies(metrics):
+    """Metrics of this model alone, in the structure that ``compile`` was meant to get."""
+    if isinstance(metrics, Mapping):
+        return {key: _own_copies(value) for key, value in metrics.items()}
+    if isinstance(metrics, tuple | list):
+        return [_own_copies(value) for value in metrics]
+    return _own_copy(metrics)
+
+
 def _own_copy(metric):
     """A metric of this model alone: an object would carry its state from model to model.
 
@@ -228,6 +247,12 @@ def holds_under_xla(model: keras.Model, optimizer) -> bool:
     # Half precision: XLA rounds at other places, which 8 or 11 bits do not forgive.
     halves = any("16" in str(layer.compute_dtype) for layer in layers)
     return not (convolves or halves or isinstance(unwrap(optimizer), keras.optimizers.Adafactor))
+
+
+def lacking_under_xla(concrete) -> list[str]:
+    """Operations of a traced function that XLA can not compile: those of texts, for example."""
+    operations = {node.op for part in identity.functions(concrete) for node in part.node_def}
+    return sorted(filter(_internals.lacks_xla_kernel, operations))
 
 
 def refuse_foreign_state(concrete, opaque: list[str]) -> None:

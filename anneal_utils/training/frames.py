@@ -1,7 +1,9 @@
 """The tidy frame of a training: one row per run and epoch."""
 
+from typing import NamedTuple
+
 from anneal_utils.problems import Problem
-from anneal_utils.training.runs import Run
+from anneal_utils.training.recipes import Run
 
 import numpy as np
 import pandas as pd
@@ -12,49 +14,71 @@ COLUMNS = [
 ]
 
 
-def frame_of(problem: Problem, runs: list[Run], results) -> pd.DataFrame:
-    """The frame from ``(identity, peak, history, left, weights)`` of every run.
+class Outcome(NamedTuple):
+    """What one training gave.
 
-    ``history``: float32 [epochs, rate and losses and accuracy]; ``left``: the first step whose
-    loss was not finite, or -1.
+    ``names``: of the loss and the metrics. ``history``: float32 [epochs, 1 + 2 len(names)], the
+    rate, the numbers of the training, those held out. ``left``: the first step whose loss was not
+    finite, or -1. ``test``: float32 [len(names)], or nothing.
     """
-    per_epoch = problem.steps_per_epoch
-    parts = []
-    for run, (identity, peak, history, left, _) in zip(runs, results, strict=True):
-        step = per_epoch * (1 + np.arange(len(history)))
-        rate, train_loss, val_loss = history[:, :3].T
-        # Weights may overflow in the very last step, which only the validation loss can see.
-        outside = np.flatnonzero(~np.isfinite(val_loss))
-        if left < 0 and len(outside):
-            left = int(step[outside[0]])
-        gone = (step > left) | ~np.isfinite(val_loss) if left >= 0 else np.zeros(len(step), bool)
-        parts.append(
-            {
-                "run": identity,
-                "problem": problem.name,
-                "optimizer": run.optimizer,
-                "schedule": run.schedule,
-                "peak": peak,
-                "seed": run.seed,
-                "epoch": np.arange(len(history)),
-                "step": step,
-                "rate": rate,
-                "train_loss": train_loss,
-                "val_loss": val_loss,
-                "val_accuracy": history[:, 3] if history.shape[1] > 3 else np.nan,
-                "diverged": gone,
-                "diverged_step": left,
-            }
-        )
+
+    identity: str
+    peak: float
+    names: list[str]
+    history: np.ndarray
+    left: int
+    test: np.ndarray
+    weights: list | None = None
+
+
+def frame_of(problem: Problem, runs: list[Run], outcomes: list[Outcome]) -> pd.DataFrame:
+    """The frame of runs of one problem: ``COLUMNS``, then the other metrics."""
+    parts = [_part(problem, *pair) for pair in zip(runs, outcomes, strict=True)]
+    extra = dict.fromkeys(column for part in parts for column in part if column not in COLUMNS)
     frame = pd.DataFrame(
         {
             column: np.concatenate(
-                [np.broadcast_to(part[column], len(part["step"])) for part in parts]
+                [np.broadcast_to(part.get(column, np.nan), len(part["step"])) for part in parts]
             )
-            for column in COLUMNS
+            for column in [*COLUMNS, *extra]
         }
     )
     for column in ("run", "problem", "optimizer", "schedule"):
         frame[column] = frame[column].astype("str")
     frame["diverged_step"] = frame["diverged_step"].astype("Int64").mask(frame.diverged_step < 0)
     return frame
+
+
+def _part(problem: Problem, run: Run, outcome: Outcome) -> dict:
+    """The columns of one run, or what stands for all of one."""
+    history, left, names = outcome.history, outcome.left, outcome.names
+    step = problem.steps_per_epoch * (1 + np.arange(len(history)))
+    columns = dict(zip([f"train_{name}" for name in names], history[:, 1:].T, strict=False))
+    columns |= dict(
+        zip([f"val_{name}" for name in names], history[:, 1 + len(names) :].T, strict=True)
+    )
+    # Weights may overflow in the very last step, which only the validation loss can see.
+    outside = np.flatnonzero(~np.isfinite(columns["val_loss"]))
+    if left < 0 and len(outside):
+        left = int(step[outside[0]])
+    gone = np.zeros(len(step), bool)
+    if left >= 0:
+        gone = (step > left) | ~np.isfinite(columns["val_loss"])
+    for name, value in zip(names if len(outcome.test) else [], outcome.test, strict=True):
+        column = np.full(len(step), np.nan, "float32")
+        column[-1] = value
+        columns[f"test_{name}"] = column
+    return {
+        "run": outcome.identity,
+        "problem": problem.name,
+        "optimizer": run.optimizer,
+        "schedule": run.schedule,
+        "peak": outcome.peak,
+        "seed": run.seed,
+        "epoch": np.arange(len(history)),
+        "step": step,
+        "rate": history[:, 0],
+        "diverged": gone,
+        "diverged_step": left,
+        **columns,
+    }

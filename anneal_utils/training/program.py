@@ -2,7 +2,7 @@
 
 import queue
 import uuid
-import weakref
+import warnings
 from dataclasses import replace
 
 from anneal_utils import _checks, _internals, identity
@@ -10,8 +10,9 @@ from anneal_utils._cache import Recent
 from anneal_utils.optimizers import catalogue as optimizers
 from anneal_utils.problems import Problem
 from anneal_utils.training import _keras
-from anneal_utils.training.runs import Plateau, Run, is_of_the_epoch
+from anneal_utils.training.recipes import Plateau, Run, is_of_the_epoch
 from anneal_utils.training.starts import starts
+from anneal_utils.training.tensors import data_of, nbytes_of, rows_of, tensors_of
 from anneal_utils.training.unchanging import unchanging
 
 import keras
@@ -88,22 +89,28 @@ class Program:
             again = self._slots_at(moved, seed=1)
             _keras.check_repeats("optimizer", run.optimizer, slots, again)
         # Data as tensors once; the program captures them, it does not copy them.
-        self.data, self.data_digest = _data(problem)
+        self.data, self.data_digest = data_of(problem)
         # Metrics are made by the first batch; make them before tracing, in eager mode.
         values: list = []
         with _keras.recorded(values) as rest:
             _keras.compile_model(problem, self.model, self.optimizer)
-            logs = self.model.test_step(tuple(a[:1] for a in self.data[:2]))
+            self.columns = _keras.metrics_of(problem, self.model, rows_of(self.data["val"], [0]))
         self.rest = list(zip(rest, values, strict=True))
-        self.columns = [name for name in ("loss", "accuracy") if name in logs]
         chosen = mode
         if mode == "auto":
             chosen = "xla" if _keras.holds_under_xla(self.model, self.optimizer) else "graph"
         self._trace(chosen)
         opaque = identity.stateful(self.concrete)
         _keras.refuse_foreign_state(self.concrete, opaque)
-        if opaque and mode == "auto" and chosen == "xla":
-            chosen = "graph"  # such operations have no XLA kernel
+        lacking = _keras.lacking_under_xla(self.concrete) if chosen == "xla" else []
+        if lacking and mode == "xla":
+            rule = f"can not compile {', '.join(lacking)}; use mode 'auto' or 'graph'"
+            _checks.fail("mode", mode, rule)
+        if lacking or (opaque and mode == "auto" and chosen == "xla"):
+            _warn_once(
+                f"XLA can not compile {', '.join(lacking or opaque)}: trained in graph mode."
+            )
+            chosen = "graph"
             self._trace(chosen)
         self.exact = chosen == "graph"  # then the rates too are to be fit's, to the last bit
         self._name(chosen, opaque)
@@ -129,7 +136,13 @@ class Program:
             self.table.rates.numpy(),
             np.zeros((self.epochs, self.steps, self.problem.batch_size), "int32"),
             plateau_vector(None),
+            *self.tuned_on(0),
         )
+
+    def tuned_on(self, seed: int) -> list[np.ndarray]:
+        """The rows on which a run of this seed is tuned; none where it is a part of its own."""
+        rows = self.problem.rows(seed)
+        return [] if rows is None else [rows[1]]
 
     def _name(self, mode: str, opaque: list[str]) -> None:
         """Set ``traced`` (first values by handle), ``digest`` and ``readable``."""
@@ -137,7 +150,7 @@ class Program:
         groups = {"state": self.state, "slots": self.slots, "table": [self.table.rates]}
         groups["rest"] = [variable for variable, _ in self.rest]
         places = {id(v.handle): f"{g} {i}" for g, vs in groups.items() for i, v in enumerate(vs)}
-        places |= {id(tensor): f"data {i}" for i, tensor in enumerate(self.data)}
+        places |= {id(tensor): f"data {i}" for i, tensor in enumerate(tensors_of(self.data))}
         variables = {id(variable.handle): variable for variable in self.concrete.variables}
         self.traced = {handle: variable.numpy() for handle, variable in variables.items()}
         captured = []
@@ -178,17 +191,21 @@ class Program:
         return [variables, captured]  # a handle lives as long as its variable
 
     def call(self, *arguments):
-        """Train one run, from any thread: (history, first lost step or -1, final weights)."""
+        """Train one run, from any thread: (history, first lost step or -1, test, final weights).
+
+        ``history``: float32 [epochs, rate, train numbers, held-out numbers], each as ``columns``;
+        ``test``: float32 [numbers], or nothing where there is no test part.
+        """
         try:
             seat = self.seats.get_nowait()
         except queue.Empty:
             seat = self._seat()
         tensors = [tf.convert_to_tensor(array) for array in tf.nest.flatten(arguments)]
-        history, left, final = _internals.call_flat(self.concrete, tensors + seat[1])
+        history, left, test, final = _internals.call_flat(self.concrete, tensors + seat[1])
         history = history.numpy()  # waits for the end of the run
         self.compiled = True
         self.seats.put(seat)
-        return history, int(left), final
+        return history, int(left), np.array([t.numpy() for t in test], "float32"), final
 
     def slots_of(self, weights, seed: int) -> list[np.ndarray]:
         """What the optimizer keeps at step 0, for the initial ``weights`` and seed of a run."""
@@ -203,12 +220,37 @@ class Program:
         """What the program keeps in memory, roughly: every value once for each seat and here."""
         values = [v for v in self.traced.values() if hasattr(v, "nbytes")]
         seats = self.seats.qsize() + 2
-        data = sum(_size(tensor) for tensor in self.data)
+        data = sum(map(nbytes_of, tensors_of(self.data)))
         # A node takes 11 kB, as Python and as kernels.
         return 11_000 * self.nodes + data + seats * sum(v.nbytes for v in values)
 
-    def _train(self, weights, slots, rates, order, plateau):
-        x, y, x_val, y_val = self.data
+    def _evaluate(self, part: str, rows=None) -> dict:
+        """What an evaluation of a part (of its ``rows``) reports, from metrics that are reset."""
+        data, size = self.data[part], self.problem.evaluation_batch_size
+        if rows is None:
+            count = self.problem.samples(part)
+        else:
+            count = rows.shape[0]
+        if size is None or size >= count:
+            logs = self.model.test_step(data if rows is None else rows_of(data, rows))
+            return _internals.metrics_of(self.model, logs)
+        rows = tf.range(count) if rows is None else rows
+        before = (count - 1) // size  # the last batch, which may be smaller, tells the names
+        batches = tf.reshape(rows[: before * size], [before, size])
+
+        def step(rows):
+            # Of unknown length, as batches are in fit: Keras weighs losses by a length it knows.
+            rows = tf.compat.v1.placeholder_with_default(rows, [None])
+            return self.model.test_step(rows_of(data, rows))
+
+        def body(batch):
+            step(batches[batch])
+            return (batch + 1,)
+
+        tf.while_loop(lambda batch: batch < before, body, (0,))
+        return _internals.metrics_of(self.model, step(rows[before * size :]))
+
+    def _train(self, weights, slots, rates, order, plateau, tune=None):
         for variable, value in zip(self.state, weights, strict=True):
             variable.assign(value)
         for variable, value in zip(self.slots, slots, strict=True):
@@ -223,11 +265,23 @@ class Program:
         def step_body(epoch, step, rate, loss, left):
             rate = tf.cast(self.optimizer.learning_rate, rates.dtype)
             batch = order[epoch, step]
-            logs = self.model.train_step((tf.gather(x, batch), tf.gather(y, batch)))
+            logs = self.model.train_step(rows_of(self.data["train"], batch))
             names.update(logs)
             lost = ~tf.math.is_finite(logs["loss"]) & (left < 0)
             left = tf.where(lost, epoch * self.steps + step, left)
             return epoch, step + 1, rate, tf.cast(logs["loss"], tf.float32), left
+
+        def trained(last) -> list:
+            """What the metrics say of the training, or the last step if it reports other things.
+
+            Those other things are of the graph of a step, out of which only the loss was brought.
+            """
+            found = _internals.metrics_of(self.model, {**names, "loss": last})
+            inside = {id(value) for value in names.values()}
+            return [
+                np.nan if name not in found or id(found[name]) in inside else found[name]
+                for name in self.columns
+            ]
 
         def epoch_body(epoch, left, feedback, history):
             self.model.reset_metrics()
@@ -239,15 +293,14 @@ class Program:
                 step_body,
                 (epoch, 0, tf.zeros([], rates.dtype), 0.0, left),
             )
-            # What the metrics say, or the last step if it reports other things than they do.
-            train = _internals.metrics_of(self.model, {**names, "loss": last})["loss"]
+            train = trained(last)
             self.model.reset_metrics()
             if averages:
                 self.optimizer.to_average()
-            val = _internals.metrics_of(self.model, self.model.test_step((x_val, y_val)))
+            val = self._evaluate("val", tune)
             if averages:
                 self.optimizer.to_gradient_point()
-            row = [rate, train, *(val[name] for name in self.columns)]
+            row = [rate, *train, *(val[name] for name in self.columns)]
             row = tf.stack([tf.cast(number, tf.float32) for number in row])
             history = history.write(epoch, row)
             lower, rate, feedback = _plateau_step(plateau, feedback, epoch == 0, rate, val["loss"])
@@ -255,7 +308,7 @@ class Program:
             return epoch + 1, left, feedback, history
 
         history = tf.TensorArray(
-            tf.float32, size=self.epochs, element_shape=(2 + len(self.columns),)
+            tf.float32, size=self.epochs, element_shape=(1 + 2 * len(self.columns),)
         )
         start = (tf.constant(np.inf, tf.float64), 0, 0)  # best loss, epochs waited, cooldown left
         _, left, _, history = tf.while_loop(
@@ -263,22 +316,21 @@ class Program:
         )
         if averages:
             self.optimizer.to_average()
-        return history.stack(), left, [tf.convert_to_tensor(w) for w in self.model.weights]
+        test = []
+        if "test" in self.data:
+            self.model.reset_metrics()
+            found = self._evaluate("test")
+            test = [tf.cast(found[name], tf.float32) for name in self.columns]
+        return history.stack(), left, test, [tf.convert_to_tensor(w) for w in self.model.weights]
 
 
-def _size(tensor) -> int:
-    return int(np.prod(tensor.shape)) * tensor.dtype.size
+_warned: set = set()
 
 
-_tensors: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
-
-def _data(problem: Problem) -> tuple[list[tf.Tensor], str]:
-    """The problem's arrays as tensors, and their digest; the same ones for every program of it."""
-    if problem not in _tensors:
-        arrays = (problem.x_train, problem.y_train, problem.x_val, problem.y_val)
-        _tensors[problem] = [tf.constant(array) for array in arrays], identity.digest(*arrays)
-    return _tensors[problem]
+def _warn_once(sentence: str) -> None:
+    if sentence not in _warned:
+        _warned.add(sentence)
+        warnings.warn(sentence, stacklevel=2)
 
 
 _programs = Recent(512 << 20)  # the most recently used programs, so that a re-run is instant
@@ -292,9 +344,13 @@ def program_of(problem: Problem, run: Run, epochs: int, mode: str) -> Program:
     else (a lambda, a closure, an object of one's own) it is traced anew, and only compiled if
     what it computes is new.
     """
-    read = (problem.build, problem.loss, problem.metrics, optimizers.maker(run.make))
+    read = (
+        *(problem.build, problem.loss, problem.metrics, problem.weighted_metrics),
+        *(problem.loss_weights, problem.evaluation_batch_size, problem.target),
+        optimizers.maker(run.make),
+    )
     short = unchanging((*read, problem.batch_size, problem.steps_per_epoch, epochs, mode))
-    short = short and (short, _data(problem)[1], str(identity.environment()))
+    short = short and (short, data_of(problem)[1], str(identity.environment()))
     key = short and _quick.get(short)
     program = key and _programs.get(key)
     if not program:

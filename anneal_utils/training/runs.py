@@ -1,167 +1,21 @@
-"""What to train: runs, the grid that makes them, and what decides one as plain arrays."""
+"""What decides a run, as plain arrays: its rates and the order of its batches."""
 
 import inspect
 import numbers
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from anneal_utils import _checks, schedules
 from anneal_utils.optimizers import catalogue as optimizers
 from anneal_utils.problems import Problem
+from anneal_utils.training.recipes import (
+    PerStep,
+    Plateau,
+    Run,
+    Schedule,
+    number_of,
+)
 
 import keras
 import numpy as np
-
-Schedule = keras.optimizers.schedules.LearningRateSchedule
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training: a schedule (by catalogue name, or as an object), a peak, an optimizer, a seed.
-
-    Made by :func:`grid`. ``schedule`` and ``optimizer`` are labels; ``recipe`` and ``make`` are
-    what they stand for. ``peak`` is None when the recipe carries its own rates.
-    """
-
-    schedule: str
-    recipe: object
-    peak: float | None
-    seed: int
-    optimizer: str
-    make: object
-    epochs: int | None = None
-    warmup: float | int | None = None
-
-
-@dataclass(frozen=True)
-class Plateau:
-    """The rules of ``keras.callbacks.ReduceLROnPlateau`` on the held-out loss, as a recipe.
-
-    The run starts at its peak. After ``patience`` epochs whose held-out loss is not below the
-    best by more than ``min_delta``, the rate is multiplied by ``factor``, down to ``min_rate``;
-    then ``cooldown`` epochs are not counted. ``ValueError`` for a factor outside (0, 1) and for
-    negative or fractional counts. Notebook 02.
-    """
-
-    factor: float = 0.1
-    patience: int = 10
-    min_delta: float = 1e-4
-    cooldown: int = 0
-    min_rate: float = 0.0
-
-    def __post_init__(self):
-        """Check the knobs."""
-        _checks.number("factor", self.factor, low=0, open_low=True)
-        if self.factor >= 1:
-            _checks.fail("factor", self.factor, "must be < 1")
-        _checks.count("patience", self.patience)
-        _checks.number("min_delta", self.min_delta, low=0)
-        _checks.count("cooldown", self.cooldown, low=0)
-        _checks.number("min_rate", self.min_rate, low=0)
-
-    def callback(self) -> keras.callbacks.ReduceLROnPlateau:
-        """The same rules as a new Keras callback."""
-        return keras.callbacks.ReduceLROnPlateau(
-            monitor="val_loss",
-            mode="min",
-            factor=self.factor,
-            patience=self.patience,
-            min_delta=self.min_delta,
-            cooldown=self.cooldown,
-            min_lr=self.min_rate,
-        )
-
-
-def grid(
-    schedules: Iterable[str] | Mapping,
-    peaks: Iterable[float] = (),
-    seeds: Iterable[int] = (0,),
-    optimizer="sgd",
-    *,
-    epochs: int | None = None,
-    warmup: float | int | None = None,
-) -> list[Run]:
-    """All combinations of schedules, peaks, seeds (and optimizers) as a list of runs.
-
-    ``schedules``: catalogue names, or ``{label: recipe}``. A recipe is a catalogue name, a pair
-    ``(name, {knob: value})``, a :class:`Plateau`, or something that carries its own rates and so
-    takes no peak: a number (constant rate), a Keras ``LearningRateSchedule`` (of the optimizer
-    step), or a function of the epoch as ``LearningRateScheduler`` takes it. ``peaks`` are largest
-    rates; ``optimizer``: a registered name or one of Keras's (``"sgd"``), an optimizer class, a
-    function of the rate that returns an optimizer, or a dict ``{label: one of these}``.
-    ``epochs``: the horizon (default: the problem's). ``warmup``: share of the horizon or whole
-    number of steps, for catalogue names (see ``schedules.build``); refused beside recipes that
-    carry their own rates.
-
-    ``ValueError`` for anything empty, unknown, negative or not finite.
-    """
-    seeds = [_checks.count("seeds", seed, low=0) for seed in seeds]
-    peaks = [_checks.positive("peaks", peak) for peak in peaks]
-    if not seeds:
-        _checks.fail("seeds", seeds, "must hold at least one seed")
-    if len(set(seeds)) < len(seeds):
-        _checks.fail("seeds", seeds, "must not repeat a seed")
-    if epochs is not None:
-        epochs = _checks.count("epochs", epochs)
-    if warmup is not None:
-        if _checks.number("warmup", warmup, low=0) >= 1 and not isinstance(
-            warmup, numbers.Integral
-        ):
-            rule = "must be a share of the horizon in [0, 1), or a whole number of steps"
-            _checks.fail("warmup", warmup, rule)
-    makers = optimizer if isinstance(optimizer, Mapping) else {None: optimizer}
-    runs = []
-    for name, make in makers.items():
-        label = name or optimizers.label(make)
-        optimizers.maker(make)
-        for title, recipe in _recipes(schedules).items():
-            own = not isinstance(recipe, str | tuple | Plateau)
-            if warmup and not isinstance(recipe, str | tuple):
-                _checks.fail(
-                    "warmup",
-                    warmup,
-                    f"does not reach schedule {title!r}, which is no catalogue name",
-                )
-            if not own and not peaks:
-                _checks.fail("peaks", peaks, f"schedule {title!r} needs at least one peak")
-            for peak in [None] if own else peaks:
-                runs += [
-                    Run(title, recipe, peak, seed, label, make, epochs, warmup) for seed in seeds
-                ]
-    return runs
-
-
-def _recipes(given) -> dict:
-    """``given`` as {label: recipe}, each recipe checked; a knob dict becomes hashable."""
-    if isinstance(given, str):
-        _checks.fail("schedules", given, "must be a list of names or a dict {label: recipe}")
-    given = dict(given) if isinstance(given, Mapping) else {name: name for name in given}
-    if not given:
-        _checks.fail("schedules", given, "must name at least one schedule")
-    checked = {}
-    for label, recipe in given.items():
-        if isinstance(recipe, str):
-            _checks.choice("schedules", recipe, schedules.names())
-        elif isinstance(recipe, tuple):
-            name, knobs = recipe
-            _checks.choice("schedules", name, schedules.names())
-            plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in knobs.items()}
-            frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
-            recipe = (name, tuple(sorted(frozen.items())))
-        elif isinstance(recipe, numbers.Real):
-            recipe = _checks.number(f"schedules[{label!r}]", recipe, low=0)
-        elif not (isinstance(recipe, Schedule | Plateau) or callable(recipe)):
-            _checks.fail(
-                f"schedules[{label!r}]",
-                recipe,
-                "must be a catalogue name, (name, knobs), a Plateau, a number, a Keras schedule "
-                "or a function of the epoch",
-            )
-        checked[str(label)] = recipe
-    return checked
-
-
-# ----------------------------------------------------------- what decides a run, as plain arrays
 
 
 def steps_of(problem: Problem, run: Run) -> int:
@@ -170,7 +24,10 @@ def steps_of(problem: Problem, run: Run) -> int:
 
 
 def schedule_of(problem: Problem, run: Run):
-    """What the run's optimizer follows: a Keras schedule, a number, or a function of the epoch."""
+    """What the run's optimizer follows: a Keras schedule, a number, or a function.
+
+    The function is of the epoch, or in a ``PerStep`` of the step.
+    """
     if isinstance(run.recipe, str | tuple):
         name, knobs = (run.recipe, ()) if isinstance(run.recipe, str) else run.recipe
         knobs = {"warmup": run.warmup, **dict(knobs)}  # a recipe's own warmup comes first
@@ -195,6 +52,8 @@ def rates(problem: Problem, run: Run, *, exact: bool = False) -> np.ndarray:
     recipe, steps = schedule_of(problem, run), steps_of(problem, run)
     if isinstance(recipe, Schedule | numbers.Real):
         table = schedules.values(recipe, steps, exact=exact, dtype=float_kind())
+    elif isinstance(recipe, PerStep):
+        table = np.array([recipe.rate(step) for step in range(steps)], float_kind())
     else:
         table = np.repeat(_epoch_rates(problem, run), problem.steps_per_epoch)
     bad = ~(np.isfinite(table) & (table >= 0))
@@ -216,9 +75,7 @@ def epoch_rate(run: Run, epoch: int, rate: float) -> float:
         value = run.recipe(epoch, rate)
     except TypeError:
         value = run.recipe(epoch)
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        _checks.fail(f"schedule {run.schedule!r} at epoch {epoch}", value, "must be a number")
-    return float(value)
+    return number_of(f"schedule {run.schedule!r} at epoch {epoch}", value)
 
 
 def _epoch_rates(problem: Problem, run: Run) -> np.ndarray:
@@ -231,11 +88,6 @@ def _epoch_rates(problem: Problem, run: Run) -> np.ndarray:
     return np.array(table[1:])
 
 
-def is_of_the_epoch(recipe) -> bool:
-    """Whether a recipe is a function of the epoch."""
-    return callable(recipe) and not isinstance(recipe, Schedule)
-
-
 def starting_rate(run: Run) -> float:
     """The rate before a function of the epoch is first asked: the optimizer's default, or 0.01."""
     maker = optimizers.maker(run.make)
@@ -243,13 +95,17 @@ def starting_rate(run: Run) -> float:
 
 
 def batches(problem: Problem, seed: int, epochs: int) -> np.ndarray:
-    """Indices of the training samples in each batch, int32 [epochs, steps per epoch, batch]."""
+    """Rows of the training samples in each batch, int32 [epochs, steps per epoch, batch].
+
+    Rows of ``x_train``; of a problem with several splits, rows of train and val together.
+    """
     rng = np.random.default_rng([seed, 1])  # 1: the stream of the data order
-    size, steps = len(problem.x_train), problem.steps_per_epoch
+    size, steps = problem.samples("train"), problem.steps_per_epoch
     shape = (steps, problem.batch_size)
     if problem.sampling == "replacement":
-        return rng.integers(size, size=(epochs, *shape), dtype=np.int32)
-    used = steps * problem.batch_size
-    return np.stack([rng.permutation(size)[:used].reshape(shape) for _ in range(epochs)]).astype(
-        np.int32
-    )
+        order = rng.integers(size, size=(epochs, *shape), dtype=np.int32)
+    else:
+        used = steps * problem.batch_size
+        order = np.stack([rng.permutation(size)[:used].reshape(shape) for _ in range(epochs)])
+    rows = problem.rows(seed)
+    return order.astype(np.int32) if rows is None else rows[0][order]

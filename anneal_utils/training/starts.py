@@ -2,6 +2,7 @@
 
 from anneal_utils import _internals, identity
 from anneal_utils._cache import Recent
+from anneal_utils._seeds import seeded
 from anneal_utils.problems import Problem
 from anneal_utils.training import _keras, runs
 from anneal_utils.training.unchanging import unchanging
@@ -44,7 +45,7 @@ class Starts:
 
     def _drawn(self, makers: list[int], seed: int) -> list[np.ndarray]:
         """New values; initializer ``makers[i]`` makes variable i."""
-        with _keras.seeded(seed):
+        with seeded(seed):
             fresh = [initializer.clone() for initializer in self.initializers]
         return [
             np.asarray(fresh[maker](value.shape, value.dtype.name))
@@ -81,16 +82,16 @@ def starts(problem: Problem, built: list[tf.Variable]) -> Starts:
     found = _starts.get(key)
     if found is None:
         found = Starts(problem, key)
-        data = (problem.x_train, problem.y_train, problem.x_val, problem.y_val)
-        _starts.put(key, found, _size([*found.first, *data]))
+        _starts.put(key, found, _size([*found.first, *problem.arrays()]))
     found.problem = problem  # whose build is what it is now; another's may have changed since
     return found
 
 
 def order(problem: Problem, seed: int, epochs: int) -> np.ndarray:
     """``runs.batches``, remembered for a while."""
-    sizes = (len(problem.x_train), problem.batch_size, problem.steps_per_epoch, problem.sampling)
-    key = (*sizes, seed, epochs)
+    rows = problem.rows(seed)
+    sizes = (problem.samples("train"), problem.batch_size, problem.steps_per_epoch)
+    key = (*sizes, problem.sampling, rows and identity.digest(rows), seed, epochs)
     found = _orders.get(key)
     if found is None:
         found = runs.batches(problem, seed, epochs)

@@ -7,11 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from anneal_utils import _checks, headless, identity
+from anneal_utils import _checks, headless, identity, problems
 from anneal_utils.problems import Problem
-from anneal_utils.training.frames import frame_of
+from anneal_utils.store import Record, chosen
+from anneal_utils.training.frames import Outcome, frame_of
 from anneal_utils.training.program import Program, plateau_vector, program_of
-from anneal_utils.training.runs import Run, is_of_the_epoch, rates
+from anneal_utils.training.recipes import Run, is_of_the_epoch
+from anneal_utils.training.runs import rates
+from anneal_utils.training.shelf import Shelf, columns_of
 from anneal_utils.training.starts import order
 
 import numpy as np
@@ -30,13 +33,14 @@ def cores() -> int:
 
 
 def train(
-    problem: Problem,
+    problem: Problem | str,
     runs: Iterable[Run],
     *,
     return_weights: bool = False,
     mode: str = "auto",
     threads: int | None = None,
     progress: bool | None = None,
+    store=None,
 ):
     """Train every run and return the tidy frame: one row per run and epoch, in the given order.
 
@@ -53,27 +57,64 @@ def train(
     ``"auto"`` chooses. ``threads``: default, the cores. Data stay in memory, an incomplete last
     batch is dropped, there are no callbacks inside a run.
 
+    What was computed before, under any label, is read: ``store`` is None (the default one, see
+    :mod:`anneal_utils.store`), False (everything is computed and nothing kept), a folder or a
+    ``Store``. Weights are not kept, so ``return_weights`` computes. The frame is the same either
+    way; its ``attrs`` tell how many runs were ``"computed"`` and how many ``"read"``.
+
     ``ValueError`` where a run's state could not be its own: a variable, a random stream, a model
     or an optimizer that runs would share is refused by its name.
     """
-    runs = _checked(problem, runs, mode)
+    problem, runs = checked(problem, runs, mode)
+    outcomes, computed = outcomes_of(
+        problem,
+        runs,
+        weights=return_weights,
+        mode=mode,
+        threads=threads,
+        progress=progress,
+        store=store,
+    )
+    frame = frame_of(problem, runs, outcomes)
+    frame.attrs.update(computed=computed, read=len(runs) - computed)
+    return ([outcome.weights for outcome in outcomes], frame) if return_weights else frame
+
+
+def outcomes_of(
+    problem: Problem,
+    runs: list[Run],
+    *,
+    weights: bool = False,
+    mode: str = "auto",
+    threads: int | None = None,
+    progress: bool | None = None,
+    store=None,
+) -> tuple[list[Outcome], int]:
+    """What every run gave, and how many were computed; the arguments are those of ``train``."""
     threads = cores() if threads is None else _checks.count("threads", threads)
     show = not headless() if progress is None else progress
     results = [None] * len(runs)
+    shelf = Shelf(chosen(store), results, reads=not weights)
     errors, left, lock = [], len(runs), threading.Lock()
     stop, finished, room = threading.Event(), threading.Event(), _Room(_AHEAD)
 
     def job(ready: _Ready):
         """Train one run."""
-        nonlocal left
         room.leave(ready.nbytes)
         try:
             if not stop.is_set():
-                history, lost, final = ready.program.call(*ready.arguments)
-                weights = [w.numpy() for w in final] if return_weights else None
-                results[ready.index] = (ready.identity, ready.peak, history, lost, weights)
+                history, lost, test, final = ready.program.call(*ready.arguments)
+                kept = [w.numpy() for w in final] if weights else None
+                found = (ready.program.columns, history, lost, test, kept)
+                results[ready.index] = Outcome(ready.identity, ready.peak, *found)
+                shelf.put(ready, Record(history, lost, test))
         except BaseException as error:
             errors.append(error)
+        done()
+
+    def done():
+        """One run less to do."""
+        nonlocal left
         with lock:
             left -= 1
             bar.update()
@@ -82,6 +123,7 @@ def train(
 
     # The bar appears only when the work takes longer than five seconds.
     with (
+        shelf,  # left last: what was finished is kept, whatever happened
         _training,
         tqdm(total=len(runs), disable=not show, delay=5, unit="run") as bar,
         ThreadPoolExecutor(threads) as pool,
@@ -91,12 +133,13 @@ def train(
             # the threads compile and train those before.
             later = []
             for ready in _groups(problem, runs, mode):
-                first = next(ready)
-                room.enter(first.nbytes)
-                later.append((pool.submit(job, first), ready))
-            for first, ready in later:
+                unknown = shelf.unknown(ready, done)
+                if (first := next(unknown, None)) is not None:
+                    room.enter(first.nbytes)
+                    later.append((pool.submit(job, first), unknown))
+            for first, unknown in later:
                 first.result()  # the others would compile the same program again
-                for one in ready:
+                for one in unknown:
                     room.enter(one.nbytes)
                     if errors:
                         raise errors[0]
@@ -106,8 +149,7 @@ def train(
                 raise errors[0]
         finally:
             stop.set()  # an error or Ctrl-C ends the threads after the run they are in
-    frame = frame_of(problem, runs, results)
-    return ([weights for *_, weights in results], frame) if return_weights else frame
+    return results, shelf.computed
 
 
 def identities(problem: Problem, runs: Iterable[Run], *, mode: str = "auto") -> list[str | None]:
@@ -120,32 +162,40 @@ def identities(problem: Problem, runs: Iterable[Run], *, mode: str = "auto") -> 
 
 
 class Name(NamedTuple):
-    """What a run is called: its identity (None: not readable), and that of all but its rates."""
+    """What a run is called: its identity (None: not readable), and that of all but its rates.
+
+    ``program``: the digest under which the store keeps it; ``columns``: of its numbers.
+    """
 
     identity: str | None
     start: str
+    program: str
+    columns: tuple[str, ...]
 
 
 def names_of(problem: Problem, runs: Iterable[Run], mode: str) -> list[Name]:
     """The names of all runs, in their order; trains nothing."""
-    runs = _checked(problem, runs, mode)
+    problem, runs = checked(problem, runs, mode)
     found: list = [None] * len(runs)
     with _training:
         for ready in _groups(problem, runs, mode):
             for one in ready:
                 known = one.identity if one.program.readable else None
-                found[one.index] = Name(known, one.start)
+                named = (one.program.digest, tuple(columns_of(one.program.columns)))
+                found[one.index] = Name(known, one.start, *named)
     return found
 
 
-def _checked(problem: Problem, runs: Iterable[Run], mode: str) -> list[Run]:
-    runs = list(runs)
+def checked(problem, runs, mode: str) -> tuple[Problem, list[Run]]:
+    """The problem, by its name too, and the runs."""
+    problem = problems.load(problem) if isinstance(problem, str) else problem
     _checks.choice("mode", mode, ("auto", "graph", "xla"))
     if not isinstance(problem, Problem):
-        _checks.fail("problem", problem, "must be a Problem, from problems.load(name)")
-    if not runs:
-        _checks.fail("runs", runs, "must hold at least one run, from training.grid(...)")
-    return runs
+        _checks.fail("problem", problem, "must be a Problem, or the name of one")
+    runs = [runs] if isinstance(runs, Run) else list(runs)
+    if not runs or not all(isinstance(run, Run) for run in runs):
+        _checks.fail("runs", runs[:1], "must be at least one run, from training.grid(...)")
+    return problem, runs
 
 
 @dataclass(frozen=True)
@@ -203,7 +253,8 @@ def _ready(problem, program: Program, runs, members, tables) -> Iterator[_Ready]
             weights = program.starts.values(seed)
             slots = program.slots_of(weights, seed)
             batches = order(problem, seed, program.epochs)
-            start = identity.digest(program.digest, weights, slots, batches)
+            tuned = program.tuned_on(seed)
+            start = identity.digest(program.digest, weights, slots, batches, *tuned)
             size = sum(value.nbytes for value in (*weights, *slots))
         rules = plateau_vector(run.recipe, program.skips)
         yield _Ready(
@@ -212,7 +263,7 @@ def _ready(problem, program: Program, runs, members, tables) -> Iterator[_Ready]
             start,
             identity.digest(start, tables[i], rules),
             float(tables[i].max()) if run.peak is None else run.peak,
-            (weights, slots, tables[i], batches, rules),
+            (weights, slots, tables[i], batches, rules, *tuned),
             size,
         )
 

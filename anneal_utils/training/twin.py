@@ -4,22 +4,15 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 
-from anneal_utils import identity
+from anneal_utils import _internals, identity
 from anneal_utils.callbacks import RateRecorder
-from anneal_utils.optimizers import EvaluateAverage
+from anneal_utils.optimizers import EvaluateAverage, unwrap
 from anneal_utils.problems import Problem
 from anneal_utils.training import _keras
-from anneal_utils.training.frames import frame_of
-from anneal_utils.training.runs import (
-    Plateau,
-    Run,
-    batches,
-    epoch_rate,
-    is_of_the_epoch,
-    rates,
-    schedule_of,
-    starting_rate,
-)
+from anneal_utils.training.frames import Outcome, frame_of
+from anneal_utils.training.recipes import PerStep, Plateau, Run, is_of_the_epoch
+from anneal_utils.training.runs import batches, epoch_rate, rates, schedule_of, starting_rate
+from anneal_utils.training.tensors import rows_of
 from anneal_utils.training.trainer import identities
 
 import keras
@@ -53,29 +46,49 @@ def fit_one(problem: Problem, run: Run, *, callbacks: Iterable = ()):
         )
         callbacks.insert(0, scheduler)
         recipe = starting_rate(run)
+    elif isinstance(recipe, PerStep):
+        callbacks.insert(0, _StepByStep(recipe))
+        recipe = starting_rate(run)
     optimizer = _keras.optimizer_of(run, recipe, model)
     _keras.compile_model(problem, model, optimizer)
     if callable(getattr(optimizer, "to_average", None)):
         callbacks.append(EvaluateAverage())
+    rows, parts = problem.rows(run.seed), problem.data()
     order = batches(problem, run.seed, epochs).reshape(-1, problem.batch_size)
-    data = tf.data.Dataset.from_tensor_slices(order).map(
-        lambda batch: (tf.gather(problem.x_train, batch), tf.gather(problem.y_train, batch))
-    )
+    data = tf.data.Dataset.from_tensor_slices(order).map(lambda rows: rows_of(parts["train"], rows))
+    held_out = parts["val"] if rows is None else rows_of(parts["val"], rows[1])
+    at_once = {"val": problem.evaluation_batch_size or problem.samples("val")}
+    at_once["test"] = problem.evaluation_batch_size or problem.samples("test")
     log = model.fit(
         data,
         epochs=epochs,
         steps_per_epoch=problem.steps_per_epoch,
         shuffle=False,
-        validation_data=(problem.x_val, problem.y_val),
-        validation_batch_size=len(problem.x_val),
+        validation_data=held_out,
+        validation_batch_size=at_once["val"],
         callbacks=callbacks,
         verbose=0,
     ).history
     applied = np.array(recorder.rates)
-    names = ["loss", "val_loss", *(["val_accuracy"] if "val_accuracy" in log else [])]
+    names = ["loss", *(n[4:] for n in log if n.startswith("val_") and n != "val_loss")]
+    unknown = [np.nan] * epochs
     history = np.column_stack(
-        [applied[problem.steps_per_epoch - 1 :: problem.steps_per_epoch], *map(log.get, names)]
+        [
+            applied[problem.steps_per_epoch - 1 :: problem.steps_per_epoch],
+            *(log.get(name, unknown) for name in names),
+            *(log[f"val_{name}"] for name in names),
+        ]
     ).astype("float32")
+    test = np.zeros(0, "float32")
+    if "test" in parts:
+        x, y, *weight = parts["test"]
+        found = model.evaluate(
+            *(x, y, at_once["test"]),
+            sample_weight=weight[0] if weight else None,
+            verbose=0,
+            return_dict=True,
+        )
+        test = np.array([found[name] for name in names], "float32")
     lost = np.flatnonzero(~np.isfinite(recorder.losses))
     left = int(lost[0]) if len(lost) else -1
     peak = run.peak
@@ -84,8 +97,20 @@ def fit_one(problem: Problem, run: Run, *, callbacks: Iterable = ()):
     given = applied[:: problem.steps_per_epoch].tolist()  # a random function would give others now
     told = replace(run, recipe=lambda epoch: given[epoch]) if scheduled else run
     named = None if foreign else _named(problem, told)
-    named = named or identity.digest("fit", applied, history, model.get_weights())
-    return model, frame_of(problem, [run], [(named, peak, history, left, None)])
+    named = named or identity.digest("fit", applied, history, test, model.get_weights())
+    return model, frame_of(problem, [run], [Outcome(named, peak, names, history, left, test)])
+
+
+class _StepByStep(keras.callbacks.Callback):
+    """Sets the rate before every batch to what a function of the step answers."""
+
+    def __init__(self, recipe: PerStep):
+        super().__init__()
+        self.recipe = recipe
+
+    def on_train_batch_begin(self, batch, logs=None):
+        optimizer = unwrap(self.model.optimizer)
+        optimizer.learning_rate = self.recipe.rate(int(_internals.counter(optimizer)))
 
 
 def _named(problem: Problem, run: Run) -> str | None:
