@@ -2,6 +2,8 @@
 
 import os
 
+import re
+
 import pytest
 
 # Unit tests compute: nothing that an earlier run of them left behind may answer in their place.
@@ -10,7 +12,10 @@ os.environ.pop("ANNEAL_STORE_FRESH", None)
 os.environ.pop("ANNEAL_STORE_LIMIT", None)
 
 EXTRA = ("wheel", "browser", "processes", "faults")
-# Reasons that may skip a test of `make test-all` too: what this project does not install.
+# A reason that tells of something absent. Others (another machine's bits, a case that is tested
+# elsewhere) skip everywhere; of the tests marked with one of the above none may be skipped.
+ABSENT = re.compile(r"not installed|could not import|not found|missing|not a git checkout")
+# What may be absent in `make test-all` too: this project does not install it.
 PERMITTED = ("torch is not installed", "no package index can be reached")
 
 
@@ -43,6 +48,7 @@ def pytest_runtest_makereport(item, call):
     report = yield
     if item.config.getoption("--everything") and report.skipped and not hasattr(report, "wasxfail"):
         reason = str(call.excinfo.value)
-        if not any(words in reason for words in PERMITTED):
+        matters = ABSENT.search(reason) or any(map(item.get_closest_marker, EXTRA))
+        if matters and not any(words in reason for words in PERMITTED):
             report.outcome, report.longrepr = "failed", f"Absent: {reason}"
     return report
