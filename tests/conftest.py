@@ -1,7 +1,6 @@
 """What `make test` leaves out and `make test-all` runs, where nothing may be absent."""
 
 import os
-
 import re
 
 import pytest
