@@ -565,7 +565,8 @@ def test_plain():
     [
         ([], "no browser", "1 skipped, 1 deselected"),
         (["-m", "wheel"], "no browser", "1 skipped, 1 deselected"),
-        (["--everything"], "no browser", "2 failed"),
+        (["--everything"], "no browser", "1 failed, 1 skipped"),
+        (["--everything"], "a browser is not installed", "2 failed"),
         (["--everything"], CONFTEST["PERMITTED"][1], "2 skipped"),
     ],
 )
