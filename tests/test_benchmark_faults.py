@@ -34,7 +34,8 @@ def test_killed_while_running_it_goes_on(reference, tmp_path):
     assert_same(again, results)
     assert before.items() <= files(cache).items()
     count = again.provenance["runs"]
-    assert count["from_cache"] == len(finished) > 0
+    # A run that two chunks have in common is computed once, and read by the other.
+    assert count["from_cache"] >= len(finished) > 0
     assert count["computed"] > 0
 
 

@@ -34,7 +34,7 @@ _ROOMS = {
     "plugins": ("Plugin",),
     "tasks": ("Stopped",),
     "executors": (),
-    "finished": ("Cache",),
+    "finished": ("CACHE", "Cache"),
     "driver": ("RUNS_PER_TASK",),
     "results": ("COMMITTED", "OUT", "Results", "load", "save"),
     "staleness": ("stale",),

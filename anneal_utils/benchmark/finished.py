@@ -5,9 +5,11 @@ from collections.abc import Iterable
 
 from anneal_utils.benchmark.chunks import Chunk
 from anneal_utils.benchmark.entrants import problem_of
-from anneal_utils.store import Record, Store, chosen
+from anneal_utils.store import Record, Store, chosen, places
 from anneal_utils.training.frames import Outcome
 from anneal_utils.training.trainer import Name, names_of
+
+CACHE = places.standard()  # an old name, for one release: the folder of the store
 
 
 class Cache:
