@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from anneal_utils import _checks, headless, identity, problems
 from anneal_utils.problems import Problem
 from anneal_utils.store import Record, chosen
 from anneal_utils.training.frames import Outcome, frame_of
-from anneal_utils.training.program import Program, plateau_vector, program_of
+from anneal_utils.training.program import Program, Uncompilable, plateau_vector, program_of
 from anneal_utils.training.recipes import Run, is_of_the_epoch
 from anneal_utils.training.runs import rates
 from anneal_utils.training.shelf import Shelf, columns_of
@@ -91,6 +92,13 @@ def outcomes_of(
     store=None,
 ) -> tuple[list[Outcome], int]:
     """What every run gave, and how many were computed; the arguments are those of ``train``."""
+    given = (weights, mode, threads, progress, store)
+    while True:
+        with suppress(Uncompilable):  # known now, so that the next try is another
+            return _outcomes(problem, runs, *given)
+
+
+def _outcomes(problem, runs, weights, mode, threads, progress, store):
     threads = cores() if threads is None else _checks.count("threads", threads)
     show = not headless() if progress is None else progress
     results = [None] * len(runs)
