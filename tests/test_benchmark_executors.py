@@ -23,6 +23,7 @@ def test_two_processes_give_the_same_table(reference, tmp_path, monkeypatch):
     assert kept(tmp_path) == kept(cache)
 
 
+@pytest.mark.processes
 def test_a_users_file_is_ranked_here_and_over_processes(tmp_path, registries):
     plugin = tmp_path / "mine.py"
     plugin.write_text(PLUGIN)
@@ -79,6 +80,7 @@ def cluster(tmp_path):
         log.close()
 
 
+@pytest.mark.processes
 def test_dask_gives_the_same_table_though_a_worker_is_killed(
     reference, cluster, tmp_path, monkeypatch, registries
 ):

@@ -20,6 +20,7 @@ from small_benchmark import ARGUMENTS, SMALL, assert_same, command, files, kept,
 pytest_plugins = ["benchmark_fixtures"]
 
 
+@pytest.mark.faults
 def test_killed_while_running_it_goes_on(reference, tmp_path):
     results, _ = reference
     cache, out = tmp_path / "cache", tmp_path / "out"
@@ -44,6 +45,7 @@ def ignore_ctrl_c():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -116,6 +118,7 @@ def test_interrupted_while_it_is_loading_it_says_so():
     assert process.returncode == 130
 
 
+@pytest.mark.faults
 def test_two_processes_share_a_cache(reference, tmp_path):
     results, cache = reference
     shared, out = tmp_path / "cache", tmp_path / "out"

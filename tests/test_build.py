@@ -447,6 +447,7 @@ os.rename("../pids.part", "../pids")
 time.sleep(300)"""
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
 @pytest.mark.parametrize("how", ["kill", "kill -INT of the group", "Ctrl-C"])
 @pytest.mark.parametrize(
