@@ -28,7 +28,7 @@ def sharpness(problem: Problem, weights=None, *, samples: int | None = None) -> 
     2 / sharpness. Layers run as in training, dropout off. ``ValueError`` for weights of another
     model or that are not finite.
     """
-    count = len(problem.x_train) if samples is None else _checks.count("samples", samples)
+    count = problem.samples("train") if samples is None else _checks.count("samples", samples)
     model, product, total = _hessian(problem, count)
     if weights is None:
         weights = problem.build().get_weights()
@@ -54,8 +54,11 @@ def sharpness(problem: Problem, weights=None, *, samples: int | None = None) -> 
 def _hessian(problem: Problem, count: int):
     """(model, function from a vector to Hessian x vector, number of parameters)."""
     model = problem.build()
-    x, y = tf.constant(problem.x_train[:count]), tf.constant(problem.y_train[:count])
-    model.compile(loss=problem.loss)
+    first = tf.nest.map_structure(
+        lambda array: None if array is None else tf.constant(array[:count]), problem.part("train")
+    )
+    x, y, weight = (*first, None)[:3]
+    model.compile(loss=problem.loss, loss_weights=problem.loss_weights)
     variables = [v.value for v in model.trainable_variables]  # tf.Variables: set in place
     sizes = [int(np.prod(v.shape)) for v in variables]
 
@@ -68,7 +71,8 @@ def _hessian(problem: Problem, count: int):
         ]
         with tf.GradientTape() as outer:
             with tf.GradientTape() as inner:
-                loss = model.compute_loss(y=y, y_pred=model(x, training=False))
+                answer = model(x, training=False)
+                loss = model.compute_loss(x=x, y=y, y_pred=answer, sample_weight=weight)
             gradients = inner.gradient(loss, variables)
             along = tf.add_n([tf.reduce_sum(g * p) for g, p in zip(gradients, parts, strict=True)])
         return tf.concat([tf.reshape(g, [-1]) for g in outer.gradient(along, variables)], 0)

@@ -42,6 +42,29 @@ def test_sharpness_of_a_network_is_the_top_of_its_dense_hessian():
     assert diagnostics.sharpness(article, weights, samples=200) == pytest.approx(top, rel=2e-3)
 
 
+def test_sharpness_of_several_inputs_with_weights_is_that_of_least_squares():
+    rng = np.random.default_rng(2)
+    a, b, weight = rng.normal(size=(40, 2)), rng.normal(size=(40, 1)), rng.uniform(size=40)
+    y = rng.normal(size=(40, 1))
+
+    def build():
+        parts = {"a": keras.Input((2,), name="a"), "b": keras.Input((1,), name="b")}
+        joined = keras.layers.Concatenate()(list(parts.values()))
+        return keras.Model(parts, keras.layers.Dense(1, use_bias=False)(joined))
+
+    mine = problems.Problem(
+        *("mine", build, {"a": a, "b": b}, y, {"a": a, "b": b}, y),
+        loss="mse",
+        batch_size=8,
+        epochs=1,
+        sample_weight_train=weight,
+    )
+    x = np.hstack([a, b])
+    hessian = 2 * (x * weight[:, None]).T @ x / len(x)
+    top = np.linalg.eigvalsh(hessian)[-1]
+    assert diagnostics.sharpness(mine) == pytest.approx(top, rel=1e-3)
+
+
 def test_sharpness_refuses_foreign_and_diverged_weights():
     article = problems.load("article")
     with pytest.raises(ValueError, match="^weights"):
