@@ -7,7 +7,7 @@ compares them with copies that papermill has already executed, without running a
 import functools
 from pathlib import Path
 
-from tools import notebooks
+from tools import gates, notebooks
 
 import pytest
 from nbval.plugin import IPyNbCell, IPyNbFile, coalesce_streams
@@ -103,7 +103,7 @@ class GateFile(pytest.File):
 
     def collect(self):
         """One item."""
-        find = functools.partial(notebooks.problems_of, self.path)
+        find = functools.partial(gates.problems_of, self.path)
         yield Sentences.from_parent(self, name="gates", find=find)
 
 

@@ -12,6 +12,7 @@ import time
 import warnings
 from pathlib import Path
 
+from tools import gates
 from tools import notebooks as tool
 
 import nbformat
@@ -121,7 +122,7 @@ def test_a_run_leaves_the_copy_its_record_and_the_figures(course):
 
 def test_a_good_notebook_passes_every_gate(course, capsys):
     root, _ = course
-    assert tool.problems_of(root / "notebooks" / "good.ipynb") == []
+    assert gates.problems_of(root / "notebooks" / "good.ipynb") == []
     assert tool.main([f"--root={root}", "check"]) == 0
     assert "1 notebook(s) pass every gate." in capsys.readouterr().out
 
@@ -502,7 +503,7 @@ GATES = {
 def test_a_gate_stops_its_problem_and_no_other_speaks(tmp_path, name, capsys):
     cells, sentence = GATES[name]
     path = write(tmp_path, "bad", notebook(*cells), normal=False)
-    (found,) = tool.problems_of(path)
+    (found,) = gates.problems_of(path)
     assert found.startswith("bad.ipynb") and sentence in found
     assert tool.main([f"--root={tmp_path}", "check"]) == 1
     assert capsys.readouterr().out == f"{found}\n1 problem(s) in 1 notebook(s).\n"
@@ -515,7 +516,7 @@ def test_a_gate_stops_its_problem_and_no_other_speaks(tmp_path, name, capsys):
 def test_a_gate_lets_the_harmless_pass(tmp_path, source):
     outputs = [stream("told"), figure("A falling line.")]
     path = write(tmp_path, "fine", notebook(parameters(), code(source, *outputs, count=2)))
-    assert tool.problems_of(path) == []
+    assert gates.problems_of(path) == []
 
 
 def test_a_gate_lets_tagged_solutions_and_wanted_errors_pass(tmp_path):
@@ -528,7 +529,7 @@ def test_a_gate_lets_tagged_solutions_and_wanted_errors_pass(tmp_path):
         code("y: int = 1", count=4),
     ]
     typed = code('PROFILE: str = "quick"', count=1, tags=["parameters"])
-    assert tool.problems_of(write(tmp_path, "fine", notebook(typed, *cells))) == []
+    assert gates.problems_of(write(tmp_path, "fine", notebook(typed, *cells))) == []
 
 
 @pytest.mark.parametrize("spoil", [lambda cell: cell.pop("id"), lambda cell: cell.update(id="two")])
@@ -540,7 +541,7 @@ def test_every_cell_needs_an_id_of_its_own(tmp_path, spoil):
     path.write_text(json.dumps(content))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nbformat's, about the same
-        found = tool.problems_of(path)
+        found = gates.problems_of(path)
     assert "bad.ipynb: has cells without an id of their own" in found
 
 
@@ -569,7 +570,7 @@ def test_what_is_not_normal_is_stopped(tmp_path, change):
     path = write(tmp_path, "bad", content, normal=False)
     if change == "bytes":
         path.write_text(json.dumps(json.loads(path.read_text()), indent=4))
-    (found,) = tool.problems_of(path)
+    (found,) = gates.problems_of(path)
     assert found == "bad.ipynb: is not in normal form (run `make accept`)"
 
 

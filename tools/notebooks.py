@@ -6,19 +6,14 @@ committed notebooks against the gates. ``accept`` takes the executed copies as t
 """
 
 import argparse
-import ast
 import contextlib
 import hashlib
-import itertools
 import json
 import os
-import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from pathlib import Path
@@ -28,34 +23,21 @@ from anneal_utils import _signals
 if __name__ == "__main__":
     _signals.exit_with("Interrupted before anything was begun.")
 
-import nbformat
+from tools import gates
+from tools.gates import (
+    NONE,
+    Failed,
+    Misused,
+    check,
+    first_line,
+    normalise,
+    read,
+    text_of,
+)
+from tools.processes import end_group, end_with_parent, peak_mb
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILES = ("quick", "full")
-INJECTED = ("PROFILE",)  # what papermill sets in the cell after the one tagged `parameters`
-KEPT = ("tags", "slideshow")  # cell metadata that an author writes; editors write the rest
-MACHINE_PATH = re.compile(
-    r"(?:(?<![A-Za-z0-9_.$~/-])|file://)"
-    r"/(?:home|root|work|workspace|tmp|var|opt|srv|mnt|private|Users)/\w"
-    r"|[A-Za-z]:\\\\?Users"
-)
-ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
-SOLUTION = re.compile(r"^#+ .*\bsolution\b", re.IGNORECASE)
-
-
-class Failed(Exception):
-    """A sentence for the person at the terminal."""
-
-    code = 1
-
-
-class Misused(Failed):
-    """The call was wrong, not the notebooks."""
-
-    code = 2
-
-
-NONE = "There are no notebooks yet."
 
 
 def notebooks(names=(), root: Path = ROOT) -> list[Path]:
@@ -67,180 +49,12 @@ def notebooks(names=(), root: Path = ROOT) -> list[Path]:
     return [found[Path(name).stem] for name in names] if names else list(found.values())
 
 
-def read(path: Path):
-    """The notebook at ``path``, format 4."""
-    try:
-        return nbformat.read(path, as_version=4)
-    except (nbformat.reader.NotJSONError, UnicodeDecodeError):
-        raise Failed(f"{path.name}: is not a notebook (no valid JSON)") from None
-
-
 def _write(path: Path, text: str) -> None:
     """Write ``text`` in one step: another process sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
-
-
-# ------------------------------------------------------------------------------ normal form
-
-
-def normalise(notebook):
-    """The one form in which a notebook is committed; applied twice it changes nothing.
-
-    Kept: sources, outputs, tags, slide types, cell ids. Dropped: papermill's cell, metadata and
-    timings, widget state, the interpreter's patch version. Execution counts become 1, 2, 3, ...
-    """
-    notebook = nbformat.from_dict(json.loads(json.dumps(notebook)))
-    notebook.metadata = nbformat.from_dict(
-        {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
-        }
-    )
-    notebook.nbformat, notebook.nbformat_minor = 4, 5
-    cells, count = [], 0
-    for cell in notebook.cells:
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            continue
-        kept = {name: cell.metadata[name] for name in KEPT if cell.metadata.get(name)}
-        cell.metadata = nbformat.from_dict(kept)
-        if cell.cell_type == "code":
-            if cell.execution_count is not None:
-                count += 1
-                cell.execution_count = count
-            cell.outputs = _joined(cell.outputs)
-            for output in cell.outputs:
-                if output.output_type == "execute_result":
-                    output.execution_count = cell.execution_count
-                if "data" in output:
-                    output.data.pop("application/vnd.jupyter.widget-view+json", None)
-        cells.append(cell)
-    notebook.cells = cells
-    return notebook
-
-
-def _joined(outputs) -> list:
-    """Outputs with neighbouring pieces of a stream as one: where it is cut is chance."""
-    joined = []
-    for output in outputs:
-        before = joined[-1] if joined else None
-        if before and output.output_type == before.output_type == "stream":
-            if output.name == before.name:
-                before.text += output.text
-                continue
-        joined.append(output)
-    return joined
-
-
-def text_of(notebook) -> str:
-    """The notebook as the text of its file."""
-    return nbformat.writes(notebook, version=4) + "\n"
-
-
-# ------------------------------------------------------------------------------------ gates
-
-
-def problems_of(path: Path) -> list[str]:
-    """Everything that keeps the notebook at ``path`` from being committed, a sentence each."""
-    notebook = read(path)
-    found = [f"{path.name}: {sentence}" for sentence in _problems_of_whole(path, notebook)]
-    heading = ""
-    for number, cell in enumerate(notebook.cells, 1):
-        if cell.cell_type == "markdown":
-            headings = [line for line in cell.source.splitlines() if line.startswith("#")]
-            heading = headings[-1] if headings else heading
-        found += [
-            f"{path.name}, cell {number} ({_first_line(cell)}): {sentence}"
-            for sentence in _problems_of_cell(cell, heading)
-        ]
-    # Said alone: a cell that was never run, for one, is not normal either.
-    if not found and text_of(normalise(notebook)) != path.read_text(encoding="utf-8"):
-        found.append(f"{path.name}: is not in normal form (run `make accept`)")
-    return found
-
-
-def _problems_of_whole(path, notebook):
-    if path.stat().st_size > 1_500_000:
-        yield "larger than 1.5 MB"
-    # nbformat makes up ids that are missing, so the file itself is asked.
-    ids = [cell.get("id") for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
-    if None in ids or len(set(ids)) < len(ids):
-        yield "has cells without an id of their own"
-    counts = [cell.get("execution_count") for cell in notebook.cells]
-    counts = [count for count in counts if count is not None]
-    if any(later <= earlier for earlier, later in itertools.pairwise(counts)):
-        yield "its cells were not run in order"
-    defined = parameters_of(notebook)
-    if defined is None:
-        yield "no cell is tagged `parameters`"
-    else:
-        for name in sorted(set(INJECTED) - defined):
-            yield f"the parameters cell does not define {name}, which is injected"
-
-
-def _problems_of_cell(cell, heading):
-    # A line break in JSON is a backslash and an n, which would hide a path behind it.
-    if MACHINE_PATH.search(json.dumps(cell).replace("\\n", "\n")):
-        yield "holds a path of somebody's machine"
-    if cell.cell_type != "code":
-        return
-    if not cell.source.strip():
-        yield "is empty"
-        return
-    tags = cell.metadata.get("tags", [])
-    if len(cell.source.splitlines()) > 40:
-        yield "is longer than 40 lines"
-    if SOLUTION.match(heading) and "solution" not in tags:
-        yield f"stands under {heading!r} and is not tagged `solution`"
-    if cell.execution_count is None:
-        yield "was never run"
-    for output in cell.outputs:
-        if output.output_type == "error" and "raises-exception" not in tags:
-            yield f"ended in {output.ename}"
-        if output.get("name") == "stderr":
-            yield "wrote to stderr"
-        texts = [output.get("text", ""), *output.get("data", {}).values()]
-        if any(isinstance(text, str) and ADDRESS.search(text) for text in texts):
-            yield "shows an address in memory, another one at each run"
-        for mime in output.get("data", {}):
-            if mime.startswith("image/"):
-                if not str(output.metadata.get(mime, {}).get("alt", "")).strip():
-                    yield "shows a figure without alt text"
-
-
-def parameters_of(notebook) -> set[str] | None:
-    """Names that the cell tagged ``parameters`` assigns; None if there is no such cell."""
-    for cell in notebook.cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            targets = []
-            for statement in _statements(cell.source):
-                targets += getattr(statement, "targets", [getattr(statement, "target", None)])
-            return {target.id for target in targets if isinstance(target, ast.Name)}
-    return None
-
-
-def _statements(source: str) -> list:
-    try:
-        return ast.parse(source).body
-    except SyntaxError:  # a magic or a typo: nothing is defined that a run could rely on
-        return []
-
-
-def _first_line(cell) -> str:
-    lines = cell.source.strip().splitlines() or [""]
-    return lines[0][:60]
-
-
-def check(paths: list[Path]) -> None:
-    """Print every problem of the notebooks; ``Failed`` if there is one."""
-    found = [sentence for path in paths for sentence in problems_of(path)]
-    for sentence in found:
-        print(sentence)
-    if found:
-        raise Failed(f"{len(found)} problem(s) in {len(paths)} notebook(s).")
-    print(f"{len(paths)} notebook(s) pass every gate." if paths else NONE)
 
 
 # ---------------------------------------------------------------------------------- running
@@ -257,7 +71,8 @@ def key_of(path: Path, profile: str, root: Path = ROOT) -> str:
     parts = [part for part in sorted((root / "data").glob("*")) if part.name != "cache"]
     data = [file for part in parts for file in (part, *sorted(part.rglob("*.*")))]
     results = [file for file in data if file.suffix not in ("", ".md")]
-    digest.update(Path(__file__).read_bytes())
+    for file in (Path(__file__), Path(gates.__file__)):
+        digest.update(file.read_bytes())
     for file in [*shared, *results, root / "requirements.txt"]:
         if file.is_file():
             digest.update(str(file.relative_to(root)).encode() + file.read_bytes())
@@ -316,7 +131,7 @@ def execute(path: Path, profile: str, root: Path = ROOT) -> dict:
             ran = read(Path(folder) / path.name).cells[: error.cell_index + 3]
             added = {"injected-parameters", "papermill-error-cell-tag"}
             own = [c for c in ran if not added.intersection(c.metadata.get("tags", []))]
-            where = f"cell {len(own)} ({_first_line(own[-1])})"
+            where = f"cell {len(own)} ({first_line(own[-1])})"
             told = f"{error.ename}: {_one_line(error.evalue)}"
             raise Failed(f"{path.name}, {where}: {told}") from None
         except Exception as error:  # the kernel died, or never started
@@ -338,7 +153,7 @@ def execute(path: Path, profile: str, root: Path = ROOT) -> dict:
         "key": key,
         "seconds": round(time.perf_counter() - start, 1),
         "slowest_cell_seconds": round(max(seconds, default=0), 1),
-        "peak_mb": _peak_mb(),
+        "peak_mb": peak_mb(),
         "figures": names,
     }
     _write(target, text_of(normalise(executed)))
@@ -348,28 +163,6 @@ def execute(path: Path, profile: str, root: Path = ROOT) -> dict:
 
 def _one_line(message) -> str:
     return " ".join(str(message).split())[:300]
-
-
-def _peak_mb() -> int | None:
-    """Peak memory of the kernel: of the largest process that this one started and saw end."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit)
-
-
-def _end_with_parent() -> None:
-    """End this process, and so its kernel, soon after `run` was killed without a word."""
-    parent = os.getppid()
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(1)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextlib.contextmanager
@@ -483,16 +276,8 @@ def then(command: list[str]) -> int:
         return 1 if process.wait() else 0
     except KeyboardInterrupt:
         _signals.ending()
-        _end_group(process)
+        end_group(process)
         raise
-
-
-def _end_group(process: subprocess.Popen) -> None:
-    for number in (signal.SIGINT, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left there
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=20)
 
 
 def accept(names=(), root: Path = ROOT) -> None:
@@ -578,7 +363,7 @@ def _told(options) -> int:
         elif options.command == "accept":
             accept(options.names, options.root)
         else:
-            _end_with_parent()
+            end_with_parent()
             record = execute(Path(options.path), options.profile, options.root)
             peak = f", peak {record['peak_mb']} MB" if record["peak_mb"] else ""
             print(f"{peak}, slowest cell {record['slowest_cell_seconds']} s")
