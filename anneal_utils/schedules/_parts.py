@@ -131,9 +131,7 @@ class Configured(Schedule):
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def __mul__(self, other):
-        from anneal_utils.schedules.combinators import Scale
-
-        return Scale(self, other)
+        return Scale(self, other)  # below: every schedule can be a factor
 
     __rmul__ = __mul__
 
@@ -171,3 +169,31 @@ def check_schedule(argument: str, value) -> Schedule:
     if not isinstance(value, Schedule):
         _checks.fail(argument, value, "must be a Keras LearningRateSchedule")
     return value
+
+
+@serializable
+class Scale(Composed):
+    """The product ``schedule(step) * by``; ``by``: a number >= 0 or another schedule.
+
+    What PyTorch's ``ChainedScheduler`` does with schedules that are factors. ``a * b`` and
+    ``0.5 * a`` are the same where one of the two is a schedule of this module.
+
+    >>> from anneal_utils.schedules import Rex
+    >>> [round(float((0.5 * Rex(1.0, 10) * Rex(1.0, 10))(step)), 3) for step in (0, 5, 10)]
+    [0.5, 0.222, 0.0]
+    """
+
+    inner = ("schedule", "by")
+
+    def __init__(self, schedule, by):
+        self.schedule = check_schedule("schedule", schedule)
+        if not isinstance(by, Schedule):
+            if isinstance(by, bool) or not isinstance(by, numbers.Real):
+                _checks.fail("by", by, "must be a number >= 0 or a Keras LearningRateSchedule")
+            by = _checks.number("by", by, low=0)
+        self.by = by
+
+    def __call__(self, step):
+        """The rate at ``step``."""
+        by = real(self.by(step)) if isinstance(self.by, Schedule) else self.by
+        return real(self.schedule(step)) * by

@@ -4,14 +4,13 @@ Every one hands the step to its parts as it is, in its own kind (``fit`` asks wi
 """
 
 import math
-import numbers
 from collections.abc import Iterable
 
 from anneal_utils import _checks
 from anneal_utils.schedules import _parts
 from anneal_utils.schedules._parts import (
     Composed,
-    Schedule,
+    Scale,
     check_schedule,
     ops,
     real,
@@ -20,6 +19,8 @@ from anneal_utils.schedules._parts import (
 )
 
 from keras.optimizers import schedules as keras_schedules
+
+__all__ = ["Floor", "Hold", "Scale", "Sequential", "Warmup"]
 
 
 @serializable
@@ -102,34 +103,6 @@ class Sequential(Composed):
             later = schedule(ops.maximum(step, boundary) - boundary)
             rate = ops.where(step < boundary, rate, real(later))
         return rate
-
-
-@serializable
-class Scale(Composed):
-    """The product ``schedule(step) * by``; ``by``: a number >= 0 or another schedule.
-
-    What PyTorch's ``ChainedScheduler`` does with schedules that are factors. ``a * b`` and
-    ``0.5 * a`` are the same where one of the two is a schedule of this module.
-
-    >>> from anneal_utils.schedules import Rex
-    >>> [round(float((0.5 * Rex(1.0, 10) * Rex(1.0, 10))(step)), 3) for step in (0, 5, 10)]
-    [0.5, 0.222, 0.0]
-    """
-
-    inner = ("schedule", "by")
-
-    def __init__(self, schedule, by):
-        self.schedule = check_schedule("schedule", schedule)
-        if not isinstance(by, Schedule):
-            if isinstance(by, bool) or not isinstance(by, numbers.Real):
-                _checks.fail("by", by, "must be a number >= 0 or a Keras LearningRateSchedule")
-            by = _checks.number("by", by, low=0)
-        self.by = by
-
-    def __call__(self, step):
-        """The rate at ``step``."""
-        by = real(self.by(step)) if isinstance(self.by, Schedule) else self.by
-        return real(self.schedule(step)) * by
 
 
 @serializable
