@@ -156,6 +156,13 @@ def test_bad_input_is_named(call, argument):
         call()
 
 
+def test_a_knob_of_several_numbers_comes_in_any_form():
+    forms = [(1.0, 2.0), [1.0, 2.0], np.array([1.0, 2.0])]
+    assert len({id(problems.load("quadratic", curvature=form)) for form in forms}) == 1
+    with pytest.raises(ValueError, match=r"^curvature = \{1: 2\}: must be a number"):
+        problems.load("quadratic", curvature={1: 2})
+
+
 def test_a_download_is_opt_in_verified_and_leaves_nothing_half_written(tmp_path, monkeypatch):
     monkeypatch.setattr(problems.downloads, "CACHE", tmp_path / "cache")
     with pytest.raises(FileNotFoundError, match="download=True"):

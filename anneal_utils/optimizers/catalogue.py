@@ -10,6 +10,10 @@ from anneal_utils.registry import Registry
 import keras
 
 registry = Registry("optimizer")
+unregister = registry.unregister
+names = registry.names
+origin = registry.origin
+describe = registry.describe
 
 
 def register(name: str, make=None, *, centre: float, overwrite: bool = False):
@@ -23,26 +27,6 @@ def register(name: str, make=None, *, centre: float, overwrite: bool = False):
         make = maker(make)  # refuses what training can not use
     facts = dict(overwrite=overwrite, depth=2, centre=_checks.positive("centre", centre))
     return registry.register(name, make, **facts)
-
-
-def unregister(name: str) -> None:
-    """Undo ``register``: take a user's ``name`` out, or give an overwritten one back its own."""
-    registry.unregister(name)
-
-
-def names() -> list[str]:
-    """The registered names; ``training.grid`` takes these, and every name of Keras's."""
-    return registry.names()
-
-
-def describe(name: str) -> str:
-    """One line about a registered optimizer."""
-    return registry.describe(name)
-
-
-def origin(name: str) -> str:
-    """Who registered the optimizer: a module (``__main__``: a notebook or script) and a line."""
-    return registry.origin(name)
 
 
 # Not to be named: abstract, or around other optimizers.

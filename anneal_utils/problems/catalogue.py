@@ -2,13 +2,19 @@
 
 import functools
 import inspect
+from collections.abc import Hashable
 
 from anneal_utils import _checks
 from anneal_utils.problems.problem import Problem
 from anneal_utils.registry import Registry
 
+import numpy as np
+
 DATA_SEED = 20_240  # fixes every synthetic data set and every split; never a run's seed
 registry = Registry("problem")
+unregister = registry.unregister
+names = registry.names
+origin = registry.origin
 
 
 def register(name: str, *, overwrite: bool = False):
@@ -21,21 +27,6 @@ def register(name: str, *, overwrite: bool = False):
     return registry.register(name, overwrite=overwrite, depth=2)
 
 
-def unregister(name: str) -> None:
-    """Undo ``register``: take a user's ``name`` out, or give an overwritten one back its own."""
-    registry.unregister(name)
-
-
-def names() -> list[str]:
-    """Names that ``load`` knows, in the order in which the course meets them."""
-    return registry.names()
-
-
-def origin(name: str) -> str:
-    """Who registered the problem: a module (``__main__``: a notebook or script) and a line."""
-    return registry.origin(name)
-
-
 def load(name: str, **knobs) -> Problem:
     """The problem called ``name``; the same object again for the same knobs.
 
@@ -46,8 +37,16 @@ def load(name: str, **knobs) -> Problem:
     for knob in knobs:
         if knob not in allowed:
             _checks.fail("knob", knob, f"problem {name!r} takes {', '.join(allowed) or 'no knobs'}")
-    given = {knob: tuple(v) if isinstance(v, list) else v for knob, v in knobs.items()}
-    return made(make, tuple(sorted(given.items())))
+    return made(make, tuple((knob, _frozen(knob, knobs[knob])) for knob in sorted(knobs)))
+
+
+def _frozen(knob: str, value):
+    """A knob's value as one by which a problem can be found again."""
+    value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    value = tuple(value) if isinstance(value, list) else value
+    if not isinstance(value, Hashable):
+        _checks.fail(knob, value, "must be a number, a text, or a list of them")
+    return value
 
 
 @functools.lru_cache(maxsize=64)

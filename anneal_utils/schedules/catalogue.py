@@ -24,6 +24,10 @@ import numpy as np
 from keras.optimizers import schedules as keras_schedules
 
 registry = Registry("schedule")
+unregister = registry.unregister
+names = registry.names
+origin = registry.origin
+describe = registry.describe
 
 
 def register(name: str, *, overwrite: bool = False):
@@ -35,26 +39,6 @@ def register(name: str, *, overwrite: bool = False):
     unless ``overwrite``.
     """
     return registry.register(name, overwrite=overwrite, depth=2)
-
-
-def unregister(name: str) -> None:
-    """Undo ``register``: take a user's ``name`` out, or give an overwritten one back its own."""
-    registry.unregister(name)
-
-
-def names() -> list[str]:
-    """The catalogue's names: from constant to rex, then those that were registered."""
-    return registry.names()
-
-
-def describe(name: str) -> str:
-    """One line about the schedule: its formula and source."""
-    return registry.describe(name)
-
-
-def origin(name: str) -> str:
-    """Who registered the schedule: a module (``__main__``: a notebook or script) and a line."""
-    return registry.origin(name)
 
 
 def build(
