@@ -15,8 +15,6 @@ from hypothesis import strategies as st
 from small import assert_as_fit, assert_refused, assert_same_rows, tiny
 from small_state import dense, short, subclass
 
-pytest_plugins = ["small_fixtures"]
-
 L = keras.layers
 SGD = keras.optimizers.SGD
 

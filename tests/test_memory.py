@@ -16,8 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_state import dense, short
 
-pytest_plugins = ["small_fixtures"]
-
 L = keras.layers
 SGD = keras.optimizers.SGD
 

@@ -19,8 +19,6 @@ from small_state import (
     short,
 )
 
-pytest_plugins = ["small_fixtures"]
-
 L = keras.layers
 SGD = keras.optimizers.SGD
 

@@ -18,6 +18,7 @@ from small import (
     assert_as_fit,
     assert_close,
     assert_equal,
+    assert_refused,
     assert_same_rows,
     sequential,
     tiny,

@@ -10,41 +10,29 @@ import keras
 import numpy as np
 import optax
 import pytest
+import small_fits
 import tensorflow as tf
+from small_fits import Watch, Weight
 
 K = keras.optimizers.schedules
 
 
-class Weight(keras.Model):
-    """One weight, whose gradient under the loss ``mean(prediction)`` is 1."""
+class Reading(Watch):
+    """After each call of the training function: the rate read, too."""
 
     def __init__(self):
         super().__init__()
-        self.weight = self.add_weight(shape=(), initializer="zeros")
-
-    def call(self, x):
-        return 0 * x + self.weight
-
-
-class Watch(keras.callbacks.Callback):
-    """After each call of the training function: how far the weight moved, and the rate read."""
-
-    def on_train_begin(self, logs=None):
-        self.moved, self.read = [], []
+        self.read = []
 
     def on_train_batch_end(self, batch, logs=None):
-        self.moved.append(-float(self.model.weight))
-        self.model.weight.assign(0.0)
+        super().on_train_batch_end(batch, logs)
         self.read.append(float(self.model.optimizer.learning_rate))
 
 
 def fit(optimizer, batches, *callbacks, **settings):
     """A fit of ``batches`` steps: (moved, read, History.history)."""
-    model, watch = Weight(), Watch()
-    settings = {"jit_compile": False, **settings}
-    model.compile(optimizer, loss=lambda y, p: tf.reduce_mean(p), **settings)
-    zeros = np.zeros([batches, 1])
-    log = model.fit(zeros, zeros, batch_size=1, verbose=0, callbacks=[watch, *callbacks])
+    model, watch = small_fits.compiled(optimizer, **settings), Reading()
+    log = small_fits.fit(model, watch, *callbacks, batches=batches)
     return watch.moved, watch.read, log.history
 
 
