@@ -88,8 +88,9 @@ def assert_as_fit(problem, run, frame, weights=None):
 
 
 def assert_refused(call, start):
-    """The call is refused by a sentence that begins so: argument, value, what is allowed."""
+    """The call is refused by a sentence that begins so, by argument and value: the sentence."""
     with pytest.raises(ValueError) as caught:
         call()
     said = str(caught.value)
     assert said.startswith(start), f"{said!r} does not begin with {start!r}"
+    return said
