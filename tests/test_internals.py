@@ -9,11 +9,7 @@ import functools
 import importlib
 import inspect
 import json
-import os
 import platform
-import subprocess
-import sys
-from pathlib import Path
 
 from anneal_utils import _internals
 
@@ -21,8 +17,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from elsewhere import ROOT, python
 
-ROOT = Path(__file__).resolve().parent.parent
 HOME = "anneal_utils/_internals.py"
 
 # --------------------------------------------------------------- what the installed versions say
@@ -54,11 +50,7 @@ def stepped(optimizer, times=1, gradient=1.0) -> np.ndarray:
 @functools.cache
 def elsewhere(code: str, **environment: str) -> list:
     """What the code, run by a Python of its own, prints as JSON."""
-    variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(python("-c", code, **environment).splitlines()[-1])
 
 
 @asks
