@@ -1,12 +1,6 @@
 """Each optimizer by name with settings that show it; the same training by ``fit`` and by hand."""
 
-from anneal_utils.optimizers import (
-    SWATS,
-    AdaBound,
-    AveragedAdamW,
-    HypergradientSGD,
-    PolyakSGD,
-)
+from anneal_utils.optimizers import SWATS, AdaBound, AveragedAdamW, HypergradientSGD, PolyakSGD
 
 import keras
 import numpy as np

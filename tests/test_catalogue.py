@@ -7,13 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_schedules import (
-    OBJECTS,
-    by_rule,
-    few,
-    near,
-    vector,
-)
+from small_schedules import OBJECTS, by_rule, few, near, vector
 
 K = keras.optimizers.schedules
 S = schedules

@@ -16,11 +16,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_identity import (
-    LEAVES,
-    NAN,
-    OTHER_NAN,
-)
+from small_identity import LEAVES, NAN, OTHER_NAN
 
 SGD = keras.optimizers.SGD
 digest = identity.digest

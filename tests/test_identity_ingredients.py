@@ -12,16 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from small import forget, policy
-from small_identity import (
-    IMAGES,
-    TARGETS,
-    Maker,
-    elsewhere,
-    model,
-    scaled,
-    sgd,
-    trial,
-)
+from small_identity import IMAGES, TARGETS, Maker, elsewhere, model, scaled, sgd, trial
 
 pytest_plugins = ["small_fixtures"]
 pytestmark = pytest.mark.usefixtures("leave_nothing")

@@ -13,15 +13,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_identity import (
-    LEAVES,
-    Maker,
-    MyInitializer,
-    MySGD,
-    elsewhere,
-    plain,
-    scaled,
-)
+from small_identity import LEAVES, Maker, MyInitializer, MySGD, elsewhere, plain, scaled
 
 pytest_plugins = ["small_fixtures"]
 pytestmark = pytest.mark.usefixtures("leave_nothing")

@@ -8,12 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_identity import (
-    losses,
-    one,
-    plain,
-    trial,
-)
+from small_identity import losses, one, plain, trial
 
 pytest_plugins = ["small_fixtures"]
 pytestmark = pytest.mark.usefixtures("leave_nothing")

@@ -1,10 +1,7 @@
 """Optimizers in saved models and in new processes."""
 
 from anneal_utils import optimizers, schedules
-from anneal_utils.optimizers import (
-    AdaBound,
-    AveragedAdamW,
-)
+from anneal_utils.optimizers import AdaBound, AveragedAdamW
 
 import keras
 import numpy as np

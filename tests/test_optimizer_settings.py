@@ -5,9 +5,7 @@ Keras's own SGD and Adam stand beside ours as the controls: they show that the r
 
 import functools
 
-from anneal_utils.optimizers import (
-    AveragedAdamW,
-)
+from anneal_utils.optimizers import AveragedAdamW
 
 import keras
 import numpy as np

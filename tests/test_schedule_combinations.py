@@ -12,11 +12,7 @@ import numpy as np
 import optax
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from small_schedules import (
-    by_rule,
-    few,
-    vector,
-)
+from small_schedules import by_rule, few, vector
 
 K = keras.optimizers.schedules
 S = schedules

@@ -8,11 +8,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from small_schedules import (
-    by_rule,
-    few,
-    three_ways,
-)
+from small_schedules import by_rule, few, three_ways
 
 K = keras.optimizers.schedules
 S = schedules

@@ -15,15 +15,7 @@ import optax
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from small_schedules import (
-    PEAKS,
-    SHARES,
-    STEPS,
-    by_rule,
-    few,
-    near,
-    vector,
-)
+from small_schedules import PEAKS, SHARES, STEPS, by_rule, few, near, vector
 
 K = keras.optimizers.schedules
 S = schedules

@@ -9,13 +9,7 @@ import numpy as np
 import pytest
 import small_fits
 import tensorflow as tf
-from small_schedules import (
-    OBJECTS,
-    each_object,
-    in_graph,
-    near,
-    vector,
-)
+from small_schedules import OBJECTS, each_object, in_graph, near, vector
 
 K = keras.optimizers.schedules
 S = schedules

@@ -8,9 +8,7 @@ from anneal_utils import schedules
 import keras
 import pytest
 from small import assert_refused
-from small_schedules import (
-    OBJECTS,
-)
+from small_schedules import OBJECTS
 
 K = keras.optimizers.schedules
 S = schedules

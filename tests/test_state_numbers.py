@@ -8,10 +8,7 @@ from anneal_utils.optimizers import AveragedAdamW
 import keras
 import numpy as np
 import pytest
-from small import (
-    assert_as_fit,
-    assert_equal,
-)
+from small import assert_as_fit, assert_equal
 from small_state import assert_a_run_is_its_own, dense, falling, line, short, six_runs
 
 pytest_plugins = ["small_fixtures"]

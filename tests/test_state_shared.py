@@ -7,17 +7,8 @@ from anneal_utils import problems, training
 
 import keras
 import numpy as np
-from small import (
-    IMAGES,
-    LABELS,
-    assert_as_fit,
-    assert_same_rows,
-    tiny,
-)
-from small_state import (
-    dense,
-    short,
-)
+from small import IMAGES, LABELS, assert_as_fit, assert_same_rows, tiny
+from small_state import dense, short
 
 L = keras.layers
 SGD = keras.optimizers.SGD

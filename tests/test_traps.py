@@ -12,7 +12,7 @@ import optax
 import pytest
 import small_fits
 import tensorflow as tf
-from small_fits import Watch, Weight
+from small_fits import Watch, plateau
 
 K = keras.optimizers.schedules
 
@@ -255,20 +255,6 @@ def test_a_callback_cannot_set_the_rate_of_an_optimizer_with_a_schedule():
 def test_plateau_says_nothing_once_the_schedule_is_at_zero():
     impatient = keras.callbacks.ReduceLROnPlateau("loss", patience=0, min_delta=1e9)
     assert plateau(impatient, schedules.build("linear", 0.1, 8), done=8) == [0.0] * 10
-
-
-def plateau(callback, rate, done=0, losses=(1.0,) * 10):
-    """The rate after each epoch of the given losses, of an optimizer that has done some steps."""
-    model = Weight()
-    model.compile(keras.optimizers.SGD(rate), loss="mse")
-    model.optimizer.iterations.assign(done)
-    callback.set_model(model)
-    callback.on_train_begin()
-    rates = []
-    for epoch, loss in enumerate(losses):
-        callback.on_epoch_end(epoch, {"loss": loss})
-        rates.append(float(model.optimizer.learning_rate))
-    return rates
 
 
 def test_plateau_counts_patience_and_improvement_in_its_own_way():

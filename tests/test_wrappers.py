@@ -1,12 +1,6 @@
 """Scheduled hyperparameters and rates per layer: against plain Keras, NumPy and optax."""
 
-from anneal_utils.optimizers import (
-    AveragedAdamW,
-    LayerRates,
-    Scheduled,
-    catalogue,
-    layer_decay,
-)
+from anneal_utils.optimizers import AveragedAdamW, LayerRates, Scheduled, catalogue, layer_decay
 
 import keras
 import numpy as np

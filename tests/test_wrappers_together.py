@@ -1,13 +1,7 @@
 """Wrappers of optimizers: nested, under all that Keras offers, saved, in the many-run trainer."""
 
 from anneal_utils import training
-from anneal_utils.optimizers import (
-    AveragedAdamW,
-    EvaluateAverage,
-    LayerRates,
-    Scheduled,
-    unwrap,
-)
+from anneal_utils.optimizers import AveragedAdamW, EvaluateAverage, LayerRates, Scheduled, unwrap
 from anneal_utils.training import _keras
 
 import keras
