@@ -94,6 +94,20 @@ class Breaks(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+def plateau(callback, rate, done=0, losses=(1.0,) * 10):
+    """The rate after each epoch of the given losses, of an optimizer that has done some steps."""
+    model = Weight()
+    model.compile(SGD(rate), loss="mse")
+    model.optimizer.iterations.assign(done)
+    callback.set_model(model)
+    callback.on_train_begin()
+    rates = []
+    for epoch, loss in enumerate(losses):
+        callback.on_epoch_end(epoch, {"loss": loss, "val_loss": loss})
+        rates.append(float(model.optimizer.learning_rate))
+    return rates
+
+
 def network(rate, **settings):
     keras.utils.set_random_seed(3)
     layers = keras.layers

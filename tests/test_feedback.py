@@ -13,7 +13,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import assert_as_fit, assert_refused, assert_same_rows, tiny
-from small_state import dense, short, subclass
+from small_fits import plateau
+from small_state import short, subclass
 
 L = keras.layers
 SGD = keras.optimizers.SGD
@@ -109,16 +110,7 @@ rules = st.builds(
 @settings(max_examples=60, deadline=None)
 @given(rules, losses, st.sampled_from([1.0, 0.3, 0.1]))
 def test_a_plateau_is_the_callback_of_keras_for_all_losses(rules, losses, rate):
-    model = dense()
-    model.compile(SGD(rate))
-    callback = rules.callback()
-    callback.set_model(model)
-    callback.on_train_begin()
-    theirs = []
-    for epoch, loss in enumerate(losses):
-        callback.on_epoch_end(epoch, {"val_loss": loss})
-        theirs.append(float(model.optimizer.learning_rate))
-
+    theirs = plateau(rules.callback(), rate, losses=losses)
     ours, now = [], tf.constant(rate)
     state = (tf.constant(np.inf, tf.float64), tf.constant(0), tf.constant(0))
     for epoch, loss in enumerate(losses):

@@ -1,5 +1,7 @@
 """Optimizers against Keras's own, and against their formulas in NumPy."""
 
+import functools
+
 from anneal_utils import problems, training
 from anneal_utils.optimizers import (
     SWATS,
@@ -14,7 +16,7 @@ import keras
 import numpy as np
 import pytest
 from formulas import CURVATURES, START, descend, moments
-from small import assert_as_fit, assert_close, assert_equal, assert_refused
+from small import assert_as_fit, assert_close, assert_equal, assert_refused, tiny
 
 
 @pytest.mark.parametrize("ratio", [5.0, 0.5])  # the lower bound acts, or the upper one
@@ -124,11 +126,11 @@ MAKERS = {
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_the_same_under_the_trainer_and_in_fit(name):
-    article = problems.load("article")
-    runs = training.grid(["linear"], [0.05], [2], MAKERS[name], epochs=3)
-    weights, frame = training.train(article, runs, mode="graph", return_weights=True)
-    assert_as_fit(article, runs[0], frame, weights[0])
-    quick = training.train(article, runs, mode="xla")
+    problem = tiny(functools.partial(problems.models.mlp, 64, (8,), 3), epochs=8)
+    runs = training.grid(["linear"], [0.05], [2], MAKERS[name])
+    weights, frame = training.train(problem, runs, mode="graph", return_weights=True)
+    assert_as_fit(problem, runs[0], frame, weights[0])
+    quick = training.train(problem, runs, mode="xla")
     np.testing.assert_allclose(quick.val_loss, frame.val_loss, rtol=1e-3)
 
 
