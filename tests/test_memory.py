@@ -90,6 +90,7 @@ def test_few_initial_values_wait_for_a_thread(monkeypatch):
         most.append(len(alive))
         return np.zeros((2, 5), "float32"), -1, np.zeros(0, "float32"), []
 
+    training.train(problem, training.grid({"c": 0.1}))  # how it starts is known from here on
     monkeypatch.setattr(starts, "_weights", Recent(0))
     monkeypatch.setattr(starts.Starts, "_drawn", drawn)
     monkeypatch.setattr(program.Program, "call", call)
