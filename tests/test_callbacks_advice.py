@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from small import assert_refused
 
-K = keras.optimizers.schedules
 SGD = keras.optimizers.SGD
 
 

@@ -16,18 +16,9 @@ from small import assert_as_fit, assert_refused, assert_same_rows, tiny
 from small_fits import plateau
 from small_state import short, subclass
 
-L = keras.layers
-SGD = keras.optimizers.SGD
-
-
 # Of the package's own, so that the program of one test serves the next.
 DENSE = functools.partial(problems.models.mlp, 64, (8,), 3)
-
-
-def momentum(rate):
-    return SGD(rate, momentum=0.9)
-
-
+MOMENTUM = functools.partial(keras.optimizers.SGD, momentum=0.9)
 PLATEAUS = {
     "lowers": training.Plateau(factor=0.5, patience=1, min_delta=0.05),
     "cools_down": training.Plateau(factor=0.3, patience=1, min_delta=1.0, cooldown=2),
@@ -41,7 +32,7 @@ PLATEAUS = {
 def test_plateau_lowers_the_rate_where_the_keras_callback_does(rules, mode):
     problem = tiny(DENSE, epochs=8)
     recipes = {"plateau": PLATEAUS[rules], "cosine": "cosine"}
-    runs = training.grid(recipes, [0.3], [3, 8], momentum)
+    runs = training.grid(recipes, [0.3], [3, 8], MOMENTUM)
     frame = training.train(problem, runs, mode=mode)
     alone = training.train(problem, runs[2:], mode=mode)
     # Its neighbours are not touched by its feedback.

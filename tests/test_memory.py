@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_state import dense, short
 
-L = keras.layers
 SGD = keras.optimizers.SGD
 
 

@@ -10,9 +10,6 @@ from elsewhere import python
 from small import assert_equal, held
 from small_optimizers import ALONE, MAKERS, X, Y, small, trained
 
-K, L = keras.optimizers, keras.layers
-
-
 # ----------------------------------------------------------------------------- saved models
 
 

@@ -19,7 +19,6 @@ from small_state import (
 )
 
 L = keras.layers
-SGD = keras.optimizers.SGD
 
 
 class LateCounter(L.Layer):

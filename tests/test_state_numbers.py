@@ -13,7 +13,6 @@ from small_state import assert_a_run_is_its_own, dense, falling, line, short, si
 
 pytest_plugins = ["small_fixtures"]
 
-L = keras.layers
 SGD = keras.optimizers.SGD
 
 

@@ -11,7 +11,6 @@ from small import IMAGES, LABELS, assert_as_fit, assert_same_rows, tiny
 from small_state import dense, short
 
 L = keras.layers
-SGD = keras.optimizers.SGD
 
 
 def test_a_problem_is_not_changed_through_what_its_arrays_are_views_of():

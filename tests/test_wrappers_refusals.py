@@ -17,7 +17,6 @@ from small import assert_refused
 from small_wrappers import FALL, both, constant, fit
 
 optimizers = keras.optimizers
-Polynomial = keras.optimizers.schedules.PolynomialDecay
 
 
 def built():
