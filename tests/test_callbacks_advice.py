@@ -2,13 +2,10 @@
 
 from anneal_utils.callbacks import RangeTest, advice
 
-import keras
 import numpy as np
 import pandas as pd
 import pytest
 from small import assert_refused
-
-SGD = keras.optimizers.SGD
 
 
 def valley(steps=100):

@@ -10,13 +10,10 @@ from anneal_utils._cache import Recent
 from anneal_utils.training import program, starts, trainer
 from anneal_utils.training.program import Program, program_of
 
-import keras
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_state import dense, short
-
-SGD = keras.optimizers.SGD
 
 
 @settings(deadline=None)

@@ -13,8 +13,6 @@ from small_state import assert_a_run_is_its_own, dense, falling, line, short, si
 
 pytest_plugins = ["small_fixtures"]
 
-SGD = keras.optimizers.SGD
-
 
 NEVER_BETTER = training.Plateau(factor=0.5, patience=1, min_delta=9e9)
 
