@@ -65,7 +65,7 @@ benchmark: $(STAMP) ## many-run trainer against a loop of fit, as ratios
 	@$(BIN)/python benchmarks/trainer.py
 
 dist: $(STAMP) ## the package, as sdist and wheel, in build/dist (no network)
-	@rm -rf build/dist
+	@rm -rf build/dist && mkdir -p build/dist
 	@$(BIN)/python -m build --no-isolation --outdir build/dist . >build/dist.log 2>&1 || { cat build/dist.log >&2; exit 1; }
 	@ls -l build/dist
 

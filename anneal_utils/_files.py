@@ -58,6 +58,8 @@ def unparquet(content: bytes, **notes: str) -> pd.DataFrame:
         arrow = pq.read_table(pa.BufferReader(content))
         table = arrow.to_pandas()
         said = arrow.schema.metadata or {}
+    except MemoryError:
+        raise
     except Exception as error:  # Arrow raises many kinds, up to UnicodeDecodeError
         raise ValueError("is not a parquet file") from error
     own = {"sha256": content_digest(table), **notes}

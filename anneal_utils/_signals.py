@@ -5,9 +5,10 @@ For programs only (``if __name__ == "__main__"``): a library leaves its caller's
 
 import os
 import signal
+import sys
 import threading
 
-_ending = False
+_ending = _asked = False
 
 
 def interruptible() -> None:
@@ -17,6 +18,12 @@ def interruptible() -> None:
     leaves it so, and could then be ended by nothing polite. SIGHUP stays as ``nohup`` set it.
     """
     _handle(_interrupt)
+    sys.unraisablehook = _again
+
+
+def asked() -> bool:
+    """Whether a signal came: code that was cut short may let another error out instead."""
+    return _asked
 
 
 def ending() -> None:
@@ -45,8 +52,18 @@ def leave_to_parent() -> None:
 
 
 def _interrupt(number, frame):
+    global _asked
     if not _ending:
+        _asked = True
         raise KeyboardInterrupt
+
+
+def _again(dropped) -> None:
+    """What is raised while an object is deleted, Python drops: an interrupt comes once more."""
+    if issubclass(dropped.exc_type, KeyboardInterrupt):
+        threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGINT]).start()
+    else:
+        sys.__unraisablehook__(dropped)
 
 
 def _handle(handler) -> None:

@@ -1,6 +1,7 @@
 """What `make test` leaves out and `make test-all` runs, where nothing may be absent."""
 
 import os
+import re
 
 import pytest
 
@@ -10,7 +11,10 @@ os.environ.pop("ANNEAL_STORE_FRESH", None)
 os.environ.pop("ANNEAL_STORE_LIMIT", None)
 
 EXTRA = ("wheel", "browser", "processes", "faults")
-# Reasons that may skip a test of `make test-all` too: what this project does not install.
+# A reason that tells of something absent. Others (another machine's bits, a case that is tested
+# elsewhere) skip everywhere; of the tests marked with one of the above none may be skipped.
+ABSENT = re.compile(r"not installed|could not import|not found|missing|not a git checkout")
+# What may be absent in `make test-all` too: this project does not install it.
 PERMITTED = ("torch is not installed", "no package index can be reached")
 
 
@@ -31,11 +35,19 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if item not in extra]
 
 
+def pytest_terminal_summary(terminalreporter):
+    """What tests have recorded to be told, such as how large the wheel is."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{name}: {value}")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
     if item.config.getoption("--everything") and report.skipped and not hasattr(report, "wasxfail"):
         reason = str(call.excinfo.value)
-        if not any(words in reason for words in PERMITTED):
+        matters = ABSENT.search(reason) or any(map(item.get_closest_marker, EXTRA))
+        if matters and not any(words in reason for words in PERMITTED):
             report.outcome, report.longrepr = "failed", f"Absent: {reason}"
     return report

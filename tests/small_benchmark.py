@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from anneal_utils import benchmark
+from anneal_utils import benchmark, store
 from anneal_utils.benchmark import plugins
 
 import pandas as pd
@@ -53,7 +53,20 @@ def assert_same(first, second):
 
 
 def files(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*.parquet"))
+    }
+
+
+def kept(folder):
+    """What a store holds: {run: bits}."""
+    kept_ = store.Store(folder)
+    return {
+        run: (record.history.tobytes(), record.left)
+        for program in kept_.programs()
+        for run, record in kept_.read(program).items()
+    }
 
 
 def command(*arguments, **kwargs):

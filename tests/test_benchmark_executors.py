@@ -11,7 +11,7 @@ from anneal_utils.benchmark import driver, plugins, running
 
 import keras
 import pytest
-from small_benchmark import PLUGIN, SMALL, assert_same, computed, files, in_place_of, until
+from small_benchmark import PLUGIN, SMALL, assert_same, computed, in_place_of, kept, until
 
 pytest_plugins = ["benchmark_fixtures"]
 
@@ -20,9 +20,10 @@ def test_two_processes_give_the_same_table(reference, tmp_path, monkeypatch):
     results, cache = reference
     monkeypatch.setattr(driver, "RUNS_PER_TASK", 10)  # many tasks
     assert_same(benchmark.run(**SMALL, jobs=2, cache=tmp_path), results)
-    assert files(tmp_path) == files(cache)
+    assert kept(tmp_path) == kept(cache)
 
 
+@pytest.mark.processes
 def test_a_users_file_is_ranked_here_and_over_processes(tmp_path, registries):
     plugin = tmp_path / "mine.py"
     plugin.write_text(PLUGIN)
@@ -79,6 +80,7 @@ def cluster(tmp_path):
         log.close()
 
 
+@pytest.mark.processes
 def test_dask_gives_the_same_table_though_a_worker_is_killed(
     reference, cluster, tmp_path, monkeypatch, registries
 ):
@@ -104,7 +106,7 @@ def test_dask_gives_the_same_table_though_a_worker_is_killed(
         assert_same(benchmark.run(**SMALL, dask=address, cache=tmp_path / "cache"), results)
         assert len(killed) == 1 and workers[killed[0]].returncode == -signal.SIGKILL
         until(lambda: len(client.scheduler_info(n_workers=-1)["workers"]) == 1)
-    assert files(tmp_path / "cache") == files(cache)
+    assert kept(tmp_path / "cache") == kept(cache)
     monkeypatch.undo()
     # A user's file reaches the worker that is left.
     plugin = tmp_path / "mine.py"

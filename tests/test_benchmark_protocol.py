@@ -1,7 +1,7 @@
 """The benchmark's protocol: equal trials, an interior peak, paired report seeds."""
 
 from anneal_utils import benchmark, problems, training
-from anneal_utils.benchmark import planning
+from anneal_utils.benchmark import planning, tasks
 
 import numpy as np
 import pandas as pd
@@ -56,13 +56,13 @@ def test_tuning_and_report_seeds_are_disjoint_and_paired(reference, monkeypatch,
     with pytest.raises(ValueError, match="seeds = 9001"):
         benchmark.Protocol(seeds=9001)
     asked = []
-    train = training.train
+    train = tasks.outcomes_of
 
     def spy(problem, runs, **kwargs):
         asked.extend(runs)
         return train(problem, runs, **kwargs)
 
-    monkeypatch.setattr(training, "train", spy)
+    monkeypatch.setattr(tasks, "outcomes_of", spy)
     benchmark.run(**SMALL, cache=tmp_path)
     tuned = {r.peak for r in asked if r.seed >= benchmark.TUNING}
     assert {r.peak for r in asked if r.seed < benchmark.TUNING} <= tuned

@@ -97,4 +97,6 @@ def test_a_slice_of_the_committed_results_computed_anew_has_the_same_bits(
         rows = whole[setting & (whole["schedule"].isin(names) | (whole.get("kind") == "scan"))]
         assert len(rows) and rows["run"].str.len().eq(32).all()
         rows, part = (table.sort_values(own, ignore_index=True) for table in (rows, part))
-        pd.testing.assert_frame_equal(part, rows, check_exact=True)
+        # Values first: where these are equal and identities are not, the program alone is another.
+        for columns in (rows.columns.drop("run"), ["run"]):
+            pd.testing.assert_frame_equal(part[columns], rows[columns], check_exact=True)

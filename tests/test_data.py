@@ -293,6 +293,31 @@ def test_texts_train_in_graph_mode_with_one_warning():
     same(frame, training.fit_one(mine, run[0])[1])
 
 
+@keras.saving.register_keras_serializable("tests")
+class AsLongAsItSays(L.Layer):
+    """A shape that the numbers in it decide."""
+
+    def call(self, x):
+        length = tf.cast(tf.abs(x[0, 0]), tf.int32) + 1
+        return x + 0 * tf.reduce_sum(tf.cast(tf.range(length), tf.float32))
+
+
+def test_what_xla_finds_out_too_late_is_trained_in_graph_mode_too():
+    def build():
+        return keras.Sequential([keras.Input((3,)), AsLongAsItSays(), L.Dense(1)])
+
+    mine, runs = problem(build, A, NUMBER), training.grid({"c": 0.1}, seeds=range(3))
+    with pytest.warns(UserWarning, match="XLA can not compile 'mine' .*: trained in graph mode"):
+        frame = training.train(mine, runs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = training.train(mine, runs)
+    same(again, frame)
+    same(frame, training.train(mine, runs, mode="graph"))
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        training.train(mine, runs, mode="xla")
+
+
 # ------------------------------------------------------------------------------- chance losses
 
 

@@ -12,14 +12,8 @@ HOME = "anneal_utils/_internals.py"
 HIDDEN = ("keras.src", "tensorflow.python", "tensorflow.core", "tensorflow.compiler")
 # Private by their look, but documented: of the standard library, and of named tuples.
 DOCUMENTED = {"os._exit", "sys._getframe", "_asdict", "_fields", "_make", "_replace"}
-# The way of processes to end, which the repository's tools share with the package; and what is
-# to have a registry.
-ALLOWED = {
-    ("tools/notebooks.py", "anneal_utils._signals"),
-    ("anneal_utils/benchmark.py", "problems._makers"),
-}
-
-
+# The way of processes to end, which the repository's tools share with the package.
+ALLOWED = {("tools/notebooks.py", "anneal_utils._signals")}
 # TensorFlow's own, though they do not look private.
 UNDOCUMENTED = {"call_preflattened", "inference_fn"}
 

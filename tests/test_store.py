@@ -377,6 +377,7 @@ def start(code, *arguments, **settings):
     )
 
 
+@pytest.mark.processes
 def test_several_processes_write_and_merge_at_once(tmp_path):
     count = folder._MANY + 18  # each of them merges, more than once together
     writers = [start(WRITER, tmp_path, i * 1000, count) for i in range(4)]
@@ -390,6 +391,7 @@ def test_several_processes_write_and_merge_at_once(tmp_path):
     assert len(parquets(tmp_path)) <= folder._MANY + 4
 
 
+@pytest.mark.faults
 def test_clearing_while_others_write_is_no_error(tmp_path):
     writers = [start(WRITER, tmp_path, i * 1000, 60) for i in range(2)]
     while any(writer.poll() is None for writer in writers):
@@ -400,6 +402,7 @@ def test_clearing_while_others_write_is_no_error(tmp_path):
         assert writer.returncode == 0 and not err, err
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(os.name == "nt", reason="kill -9")
 def test_killed_while_writing(tmp_path):
     """Whatever is there after kill -9 is whole, and the next process writes on."""
@@ -740,6 +743,7 @@ print(frame.attrs["computed"], frame.attrs["read"], float(frame.val_loss.sum()).
 """
 
 
+@pytest.mark.faults
 def test_another_process_reads_it_and_ctrl_c_keeps_what_was_finished(tmp_path):
     there = {"env": {**os.environ, "ANNEAL_STORE": str(tmp_path / "s")}}
     endless = start(ENDLESS, 100_000, **there)

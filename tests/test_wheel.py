@@ -71,7 +71,7 @@ def dist(tmp_path_factory):
     return folder
 
 
-def test_the_wheel_holds_the_package_and_its_results_only(dist):
+def test_the_wheel_holds_the_package_and_its_results_only(dist, record_property):
     (wheel,) = dist.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -89,7 +89,7 @@ def test_the_wheel_holds_the_package_and_its_results_only(dist):
     assert not [n for n in others if n.endswith((".ipynb", ".sh", ".py")) or "test" in n.lower()]
     needed = re.findall(r"^Requires-Dist: ([\w-]+)(?!.*extra)", text, re.MULTILINE)
     assert sorted(needed) == ["keras", "numpy"]
-    print(f"\n{wheel.name}: {wheel.stat().st_size / 1e6:.2f} MB, {len(names)} files")
+    record_property(wheel.name, f"{wheel.stat().st_size / 1e6:.2f} MB, {len(names)} files")
 
 
 def test_the_sdist_makes_the_same_wheel(dist):
@@ -101,7 +101,7 @@ def test_the_sdist_makes_the_same_wheel(dist):
     assert not [n for n in names if n.startswith(("tests/", "tools/", "notebooks/"))]
 
 
-def test_it_trains_with_jax_alone(dist, tmp_path):
+def test_it_trains_with_jax_alone(dist, tmp_path, record_property):
     venv.create(tmp_path / "env", with_pip=True)
     python = str(tmp_path / "env" / ("Scripts" if os.name == "nt" else "bin") / "python")
     outside = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "KERAS_BACKEND")}
@@ -121,7 +121,8 @@ def test_it_trains_with_jax_alone(dist, tmp_path):
         entry["name"].lower() for entry in json.loads(run(*pip, "list", "--format=json").stdout)
     }
     assert "anneal-utils" in there and not there & ABSENT, there
-    print(f"\n{len(there - {'pip', 'setuptools'})} packages: {' '.join(sorted(there))}")
+    with_jax = sorted(there - {"pip", "setuptools"})
+    record_property("installed with JAX", f"{len(with_jax)} packages: {' '.join(with_jax)}")
     done = run(python, "-c", TRAIN)
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])

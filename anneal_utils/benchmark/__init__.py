@@ -9,7 +9,8 @@ counts as ``problem.chance_loss`` and as a failure. Sources: Choi et al. 2019 (s
 Schneider et al. 2019 (sensitivity), Schmidt et al. 2021 (equal budgets). Taught in notebook 07.
 
 Runs are computed in chunks: in this process, over processes, or on a Dask cluster, with the same
-bits. Finished chunks are kept in a cache, so an interrupted run goes on where it was.
+bits. Finished runs are kept in the store (see :mod:`anneal_utils.store`), so an interrupted
+benchmark goes on where it was.
 
     python -m anneal_utils.benchmark run --profile quick
     python -m anneal_utils.benchmark show

@@ -56,7 +56,7 @@ def _chances(settings, known: Mapping | None) -> np.ndarray:
     """The chance losses, [settings, 1]; results from before they were kept ask the problems."""
     known = known or {}
     asked = dict.fromkeys(problem for problem, *_ in settings)
-    losses = {p: known[p] if p in known else problem_of(p).chance_loss for p in asked}
+    losses = {p: known[p] if p in known else problem_of(p).chance for p in asked}
     return np.array([[losses[problem]] for problem, *_ in settings])
 
 

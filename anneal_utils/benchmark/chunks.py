@@ -5,20 +5,12 @@ from dataclasses import dataclass
 
 from anneal_utils import identity, optimizers, training
 from anneal_utils.problems import Problem
+from anneal_utils.training.frames import Outcome, lost_at
 
 import numpy as np
 import pandas as pd
 
 FORMAT = 2  # of the results; another number is another meaning of the tables
-
-# What is kept of a run: its identity and what it measured; its labels are the chunk's.
-COLUMNS = {
-    "run": "str",
-    "train_loss": "float64",
-    "val_loss": "float64",
-    "val_accuracy": "float64",
-    "diverged_step": "int64",
-}
 
 
 @dataclass(frozen=True)
@@ -50,23 +42,29 @@ class Chunk:
         )
 
 
-def labelled(chunk: Chunk, table: pd.DataFrame) -> pd.DataFrame:
-    """The table of a chunk with the peaks and seeds of its runs."""
-    runs = chunk.runs("")
-    return pd.DataFrame(
+def table_of(chunk: Chunk, problem: Problem, outcomes: list[Outcome]) -> pd.DataFrame:
+    """The chunk's runs, a row each: what they ended with, and how that is judged.
+
+    ``diverged_step``: -1 for none. ``value``: the problem's target, lower being better; of a run
+    that was ``lost``, what a model scores that has learned nothing.
+    """
+    runs, per_epoch = chunk.runs(""), problem.steps_per_epoch
+    wanted = ["train_loss", "val_loss", "val_accuracy"]
+    if problem.target not in wanted:
+        wanted.append(problem.target)
+    table = pd.DataFrame(
         {
-            "run": table["run"],
+            "run": [outcome.identity for outcome in outcomes],
             "peak": [run.peak for run in runs],
             "seed": [run.seed for run in runs],
-            **{column: table[column] for column in list(COLUMNS)[1:]},
+            **{column: [outcome.end(column) for outcome in outcomes] for column in wanted},
+            "diverged_step": [lost_at(outcome, per_epoch) for outcome in outcomes],
         }
     )
-
-
-def judged(table: pd.DataFrame, chance_loss: float) -> pd.DataFrame:
-    """The table with ``value``, the held-out loss or the penalty, and ``lost``."""
-    lost = (table["diverged_step"] >= 0) | ~np.isfinite(table["val_loss"])
-    return table.assign(value=table["val_loss"].where(~lost, chance_loss), lost=lost)
+    table["run"] = table["run"].astype("str")
+    lost = (table["diverged_step"] >= 0) | ~np.isfinite(table[problem.target])
+    value = table[problem.target] * (1.0 if problem.direction == "min" else -1.0)
+    return table.assign(value=value.where(~lost, problem.chance), lost=lost)
 
 
 def cell_of(identities: Iterable[str | None]) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from anneal_utils import _signals, benchmark, schedules
 from anneal_utils.benchmark.analysis import ranking
-from anneal_utils.benchmark.finished import CACHE
 from anneal_utils.benchmark.plugins import Plugin, load_plugin
 from anneal_utils.benchmark.protocol import (
     DOWNLOADS,
@@ -73,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     go.add_argument("--extensions", type=int, help="most trials past an edge (default 8)")
     go.add_argument("--jobs", type=int, default=1, help="processes (default: this one, threads)")
     go.add_argument("--dask", metavar="ADDRESS", help="of a running scheduler")
-    go.add_argument("--cache", type=Path, default=CACHE, help="folder of finished chunks")
+    go.add_argument("--cache", type=Path, help="folder of finished runs (default: the store)")
     go.add_argument("--plugin", nargs="+", default=[], help="files that register more")
     go.add_argument("--out", type=Path, default=OUT, help="folder (default build/benchmark)")
     names = commands.add_parser("list", help="problems, schedules, optimizers, profiles", **kind)
@@ -93,6 +92,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         {"run": _run, "list": _list, "show": _show}[options.command](options)
     except (ValueError, Stopped) as error:
+        if _signals.asked():
+            return _stopped()
         print(str(error), file=sys.stderr)
         return 2
     except BrokenPipeError:  # `| head`: everything was saved before it was printed
@@ -109,10 +110,19 @@ def main(arguments: list[str] | None = None) -> int:
             )
         return 2
     except KeyboardInterrupt:
-        _signals.ending()
-        print("Stopped: the same command goes on from here.", file=sys.stderr)
-        return 130
+        return _stopped()
+    except Exception:
+        if not _signals.asked():
+            raise
+        return _stopped()  # TensorFlow, cut short while it traces, may raise something else
     return 0
+
+
+def _stopped() -> int:
+    """The end that a signal asks for."""
+    _signals.ending()
+    print("Stopped: the same command goes on from here.", file=sys.stderr)
+    return 130
 
 
 def _run(options) -> None:

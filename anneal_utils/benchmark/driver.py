@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from concurrent import futures
 
 from anneal_utils import _checks, identity
-from anneal_utils.benchmark.chunks import labelled
+from anneal_utils.benchmark.chunks import table_of
+from anneal_utils.benchmark.entrants import problem_of
 from anneal_utils.benchmark.executors import Inline
 from anneal_utils.benchmark.tasks import Stopped, Task, compute
 
@@ -45,7 +46,11 @@ class Driver:
         while True:
             try:
                 if tables is not None:
-                    tables = list(map(labelled, chunks, tables))
+                    problem = problem_of(chunks[0].problem)
+                    tables = [
+                        table_of(chunk, problem, outcomes)
+                        for chunk, outcomes in zip(chunks, tables, strict=True)
+                    ]
                 chunks = protocol.send(tables)
             except StopIteration as end:
                 self.results[index] = end.value
@@ -53,7 +58,7 @@ class Driver:
             names = self.cache.names(chunks)
             if not self.inline:
                 _refuse_unreadable(chunks, names)
-            tables = [self.cache.read(chunk) for chunk in chunks]
+            tables = self.cache.read(chunks)
             found = sum(len(c) for c, t in zip(chunks, tables, strict=True) if t is not None)
             self.reused += found
             missing = [i for i, table in enumerate(tables) if table is None]
@@ -88,9 +93,9 @@ class Driver:
                 raise Stopped(
                     f"A worker was lost ({reason}): what was finished is kept, start again."
                 ) from error
-            for i, chunk, table in zip(part, task.chunks, tables, strict=True):
-                self.cache.write(chunk, table)
-                order["tables"][i] = table
+            self.cache.write(task.chunks, tables)
+            for i, chunk, outcomes in zip(part, task.chunks, tables, strict=True):
+                order["tables"][i] = outcomes
                 self.computed += len(chunk)
                 self.bar.update(len(chunk))
             order["left"] -= len(part)

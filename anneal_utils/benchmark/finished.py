@@ -1,41 +1,35 @@
-"""Finished chunks on disk, so that an interrupted run goes on where it was."""
+"""Finished runs in a store, so that an interrupted benchmark goes on where it was."""
 
-import contextlib
 import itertools
-import sys
-import time
 from collections.abc import Iterable
-from pathlib import Path
 
-from anneal_utils import _files, _places, identity
-from anneal_utils.benchmark.chunks import COLUMNS, FORMAT, Chunk
+from anneal_utils.benchmark.chunks import Chunk
 from anneal_utils.benchmark.entrants import problem_of
-from anneal_utils.training.trainer import names_of
+from anneal_utils.store import Record, Store, chosen, places
+from anneal_utils.training.frames import Outcome
+from anneal_utils.training.trainer import Name, names_of
 
-import pandas as pd
-
-CACHE = _places.caches() / "benchmark"
+CACHE = places.standard()  # an old name, for one release: the folder of the store
 
 
 class Cache:
-    """Finished chunks as files ``<key>.parquet`` in one folder; safe for several processes.
+    """Finished runs by what they compute, in the store that ``training.train`` uses too.
 
-    The key is the digest of the identities of the chunk's runs, so of what they compute: a
-    changed closure, helper or setting is another key, a new comment or label is not. A chunk
-    whose runs can not be read in full has no key and is never kept.
+    A changed closure, helper or setting is another run, a new comment or label is not. Runs whose
+    program can not be read in full are never kept.
     """
 
-    def __init__(self, folder, mode: str):
-        """``folder`` is made when the first chunk is written."""
-        self.folder, self.mode = Path(folder), mode
-        self._names: dict[Chunk, list] = {}
-        for old in self.folder.glob(".*.part"):  # of a process that was killed while writing
-            with contextlib.suppress(OSError):
-                if time.time() - old.stat().st_mtime > 3600:
-                    old.unlink()
+    def __init__(self, store, mode: str):
+        """``store``: None (the default one), False (nothing is kept), a folder or a ``Store``."""
+        found = chosen(store)
+        # A full disk ends a benchmark, which would else compute for hours what is then lost.
+        self.store = found and Store(found.folder, found.limit, fresh=found.fresh, strict=True)
+        self.mode = mode
+        self._names: dict[Chunk, list[Name]] = {}
+        self._known: dict[str, dict[str, Record]] = {}
 
-    def names(self, chunks: Iterable[Chunk]) -> list[list]:
-        """The (identity, start) of each run of each chunk; trains nothing."""
+    def names(self, chunks: Iterable[Chunk]) -> list[list[Name]]:
+        """What each run of each chunk is called; trains nothing."""
         chunks = list(chunks)
         groups: dict = {}
         for chunk in chunks:
@@ -48,32 +42,35 @@ class Cache:
                 self._names[chunk] = list(itertools.islice(found, len(chunk)))
         return [self._names[chunk] for chunk in chunks]
 
-    def path(self, chunk: Chunk) -> Path | None:
-        """Where the chunk is kept; None where it can not be."""
-        identities = [name.identity for name in self.names([chunk])[0]]
-        if None in identities:
-            return None
-        return self.folder / f"{identity.digest(FORMAT, identities)}.parquet"
+    def read(self, chunks: Iterable[Chunk]) -> list[list[Outcome] | None]:
+        """What the runs of each chunk gave; None where one of them is not known."""
+        self._known.clear()  # another process may have finished some since
+        return [self._read(chunk) for chunk in chunks]
 
-    def read(self, chunk: Chunk) -> pd.DataFrame | None:
-        """The chunk's table, or None: not there, or damaged, which is said."""
-        path = self.path(chunk)
-        if path is None:
+    def _read(self, chunk: Chunk) -> list[Outcome] | None:
+        (names,) = self.names([chunk])
+        if not self.store or any(name.identity is None for name in names):
             return None
-        try:
-            table = _files.unparquet(path.read_bytes(), key=path.stem)
-            own = [name.identity for name in self.names([chunk])[0]]
-            if list(table) != list(COLUMNS) or list(table["run"]) != own:
-                raise ValueError("does not hold what was written")
-        except FileNotFoundError:
+        program, columns = names[0].program, names[0].columns
+        if program not in self._known:
+            self._known[program] = self.store.read(program, columns)
+        known = self._known[program]
+        if any(name.identity not in known for name in names):
             return None
-        except (ValueError, OSError) as error:
-            print(f"{path.name} in the cache {error}: it is computed again.", file=sys.stderr)
-            return None
-        return table.astype(COLUMNS)
+        numbers = [column.removeprefix("train_") for column in columns if "train_" in column]
+        runs = chunk.runs("")
+        return [
+            Outcome(name.identity, run.peak, numbers, *known[name.identity])
+            for name, run in zip(names, runs, strict=True)
+        ]
 
-    def write(self, chunk: Chunk, table: pd.DataFrame) -> None:
-        """Keep the chunk's table."""
-        path = self.path(chunk)
-        if path is not None:
-            _files.write(path, _files.parquet(table, key=path.stem))
+    def write(self, chunks: Iterable[Chunk], outcomes: Iterable[list[Outcome]]) -> None:
+        """Keep what the runs of chunks of one program gave."""
+        new: dict[str, Record] = {}
+        for chunk, several in zip(chunks, outcomes, strict=True):
+            (names,) = self.names([chunk])
+            for name, one in zip(names, several, strict=True):
+                if name.identity is not None:
+                    new[name.identity] = Record(one.history, one.left, one.test)
+        if self.store and new:
+            self.store.write(names[0].program, names[0].columns, new)

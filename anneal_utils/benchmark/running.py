@@ -13,7 +13,7 @@ from anneal_utils.benchmark.chunks import FORMAT
 from anneal_utils.benchmark.driver import Driver
 from anneal_utils.benchmark.entrants import label_of, listed, problem_of
 from anneal_utils.benchmark.executors import executor_of
-from anneal_utils.benchmark.finished import CACHE, Cache
+from anneal_utils.benchmark.finished import Cache
 from anneal_utils.benchmark.planning import plan
 from anneal_utils.benchmark.plugins import Plugin, load_plugin, refuse_what_workers_lack
 from anneal_utils.benchmark.protocol import METHOD
@@ -35,13 +35,13 @@ def run(
     extra_problems: str | Problem | Iterable[str | Problem] | None = None,
     jobs: int = 1,
     dask: str | None = None,
-    cache=CACHE,
+    cache=None,
     plugins: str | Path | Plugin | Iterable = (),
     mode: str = "auto",
     progress: bool | None = None,
     **protocol,
 ) -> Results:
-    """Rank schedules under the protocol; finished chunks are read from ``cache``.
+    """Rank schedules under the protocol; finished runs are read from ``cache``, a store.
 
     Of each of the following one, or a list. ``problems``: names, texts such as
     ``"digits_noisy:noise=0.4"``, or ``Problem`` objects, which are called by their ``name`` and
@@ -93,7 +93,7 @@ def run(
         "runs": {"computed": driver.computed, "from_cache": driver.reused},
         "problems": list(competed),
         "objects": [label for label, one in competed.items() if not isinstance(one, str)],
-        "chance": {label: float(problem_of(one).chance_loss) for label, one in competed.items()},
+        "chance": {label: float(problem_of(one).chance) for label, one in competed.items()},
         "optimizers": list(dict.fromkeys(group.optimizer for group in groups)),
         "schedules": list(methods),
         "names": {label: name for label, (name, _) in methods.items()},

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from anneal_utils import _checks
 from anneal_utils.benchmark.chunks import Chunk, cell_of
 from anneal_utils.benchmark.entrants import label_of, parse, problems_of
-from anneal_utils.benchmark.finished import CACHE, Cache
+from anneal_utils.benchmark.finished import Cache
 from anneal_utils.benchmark.results import Results
 from anneal_utils.problems import Problem
 
@@ -32,7 +32,7 @@ def stale(
     if sample is not None:
         sample = min(_checks.count("sample", sample), len(settings))
         settings = settings.sample(sample, random_state=seed)
-    cache = Cache(CACHE, results.provenance["mode"])
+    cache = Cache(False, results.provenance["mode"])
     tuning = results.provenance["seeds"]["tuning"]
     objects = _objects(results, set(settings["problem"]), problems)
     called = results.provenance.get("names", {})

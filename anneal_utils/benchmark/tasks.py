@@ -1,16 +1,15 @@
 """What a worker gets and does, and what it checks before it does it."""
 
 import contextlib
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from anneal_utils import identity, training
-from anneal_utils.benchmark.chunks import COLUMNS
+from anneal_utils import identity
 from anneal_utils.benchmark.entrants import problem_of
 from anneal_utils.benchmark.plugins import load_plugin
-from anneal_utils.training.trainer import names_of
-
-import pandas as pd
+from anneal_utils.training.frames import Outcome
+from anneal_utils.training.trainer import names_of, outcomes_of
 
 
 class Stopped(RuntimeError):
@@ -33,8 +32,8 @@ class Task:
     names: tuple | None
 
 
-def compute(task: Task) -> list[pd.DataFrame]:
-    """One small table per chunk: a row per run, in the order of ``Chunk.runs``."""
+def compute(task: Task) -> list[list[Outcome]]:
+    """What the runs of each chunk gave, in the order of ``Chunk.runs``."""
     if task.names is not None:
         _refuse_other_environment(task.environment)
     for plugin in task.plugins:
@@ -48,11 +47,10 @@ def compute(task: Task) -> list[pd.DataFrame]:
         threads = get_worker().state.nthreads
     if task.names is not None:
         _refuse_other_runs(task, problem, runs)
-    frame = training.train(problem, runs, mode=task.mode, threads=threads, progress=False)
-    ends = frame[frame["epoch"] == task.chunks[0].epochs - 1]
-    ends = ends.assign(diverged_step=ends["diverged_step"].astype("float").fillna(-1))
-    groups = dict(iter(ends[[*COLUMNS, "schedule"]].astype(COLUMNS).groupby("schedule")))
-    return [groups[str(i)][list(COLUMNS)].reset_index(drop=True) for i in range(len(task.chunks))]
+    # Not looked up in a store: what was known was not asked of a worker.
+    given = dict(mode=task.mode, threads=threads, progress=False, store=False)
+    outcomes = iter(outcomes_of(problem, runs, **given)[0])
+    return [list(itertools.islice(outcomes, len(chunk))) for chunk in task.chunks]
 
 
 def _refuse_other_environment(expected: Mapping[str, str]) -> None:

@@ -4,8 +4,7 @@ import json
 from collections.abc import Mapping
 
 from anneal_utils import optimizers
-from anneal_utils.benchmark.chunks import Chunk, cell_of, judged
-from anneal_utils.benchmark.entrants import problem_of
+from anneal_utils.benchmark.chunks import Chunk, cell_of
 from anneal_utils.benchmark.planning import Group
 from anneal_utils.benchmark.protocol import Protocol
 
@@ -27,15 +26,13 @@ def protocol_of(group: Group, methods: Mapping, protocol: Protocol):
             group.problem, group.optimizer, group.epochs, name, knobs, tuple(peaks), tuple(seeds)
         )
 
-    where, chance = group.columns(), problem_of(group.problem).chance_loss
+    where = group.columns()
     trials = []
 
     def note(label, knobs, kind, table):
         text = json.dumps(dict(knobs))
-        means = (
-            judged(table, chance)
-            .groupby("peak")[["run", "value", "lost"]]
-            .agg(run=("run", cell_of), value=("value", "mean"), failures=("lost", "sum"))
+        means = table.groupby("peak")[["run", "value", "lost"]].agg(
+            run=("run", cell_of), value=("value", "mean"), failures=("lost", "sum")
         )
         for peak, run, value, failures in means.itertuples():
             trials.append(
@@ -86,7 +83,7 @@ def protocol_of(group: Group, methods: Mapping, protocol: Protocol):
         for label, (knobs, peak) in best.items()
     ]
     reports = [
-        judged(table, chance).assign(
+        table.assign(
             **where,
             schedule=label,
             knobs=json.dumps(dict(knobs)),

@@ -1,5 +1,6 @@
 """A problem: data, model, loss and batch size as one frozen object."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -222,6 +223,14 @@ class Problem:
         """Every array of the problem's data."""
         parts = [part for one in self.data().values() for part in one if part is not None]
         return [array for part in parts for _, array in _arrays.leaves("", part)]
+
+    @functools.cached_property
+    def chance(self) -> float:
+        """What a model scores that has learned nothing, in the target, lower being better."""
+        if self.target == "val_loss":
+            return self.chance_loss
+        name = self.target.removeprefix("val_")
+        return chance.untrained(self)[name] * (1.0 if self.direction == "min" else -1.0)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -39,16 +39,19 @@ class Store:
 
     ``limit`` is in bytes (default: ``ANNEAL_STORE_LIMIT``, else 2 GiB): the files used longest ago
     go first. ``fresh``: what is there is not read, but computed and written anew. A folder that
-    can not be read or written is one warning per process, and no error.
+    can not be read or written is one warning per process, and no error; if it can not be written
+    and the store is ``strict``, an ``OSError``.
     """
 
-    def __init__(self, folder=None, limit: int | None = None, *, fresh: bool = False):
+    def __init__(
+        self, folder=None, limit: int | None = None, *, fresh: bool = False, strict: bool = False
+    ):
         """Nothing is created before something is written."""
         given = folder or os.environ.get("ANNEAL_STORE")
         folder = Path(given).expanduser() if given and given != "off" else places.standard()
         self.folder = folder.absolute()
         self.limit = places.limit() if limit is None else _checks.count("limit", limit, low=0)
-        self.fresh = fresh
+        self.fresh, self.strict = fresh, strict
 
     def __repr__(self):
         return f"Store({str(self.folder)!r}, limit={self.limit})"
@@ -88,6 +91,8 @@ class Store:
             self._merge(folder)
             self._hold_limit()
         except OSError as error:
+            if self.strict:
+                raise
             _warn_once(self.folder, error)
 
     def programs(self) -> list[str]:

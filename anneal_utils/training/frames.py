@@ -30,6 +30,25 @@ class Outcome(NamedTuple):
     test: np.ndarray
     weights: list | None = None
 
+    def end(self, column: str) -> float:
+        """The last value of ``train_…`` or ``val_…``; NaN where there is no such number."""
+        part, _, name = column.partition("_")
+        if part not in ("train", "val") or name not in self.names:
+            return float("nan")
+        place = 1 + self.names.index(name) + (part == "val") * len(self.names)
+        return float(self.history[-1, place])
+
+
+def lost_at(outcome: Outcome, steps_per_epoch: int) -> int:
+    """The first step whose loss was not finite, or -1.
+
+    Weights may overflow in the very last step of an epoch, which only the held-out loss can see.
+    """
+    outside = np.flatnonzero(~np.isfinite(outcome.history[:, 1 + len(outcome.names)]))
+    if outcome.left >= 0 or not len(outside):
+        return outcome.left
+    return int(steps_per_epoch * (1 + outside[0]))
+
 
 def frame_of(problem: Problem, runs: list[Run], outcomes: list[Outcome]) -> pd.DataFrame:
     """The frame of runs of one problem: ``COLUMNS``, then the other metrics."""
@@ -51,16 +70,13 @@ def frame_of(problem: Problem, runs: list[Run], outcomes: list[Outcome]) -> pd.D
 
 def _part(problem: Problem, run: Run, outcome: Outcome) -> dict:
     """The columns of one run, or what stands for all of one."""
-    history, left, names = outcome.history, outcome.left, outcome.names
+    history, names = outcome.history, outcome.names
     step = problem.steps_per_epoch * (1 + np.arange(len(history)))
     columns = dict(zip([f"train_{name}" for name in names], history[:, 1:].T, strict=False))
     columns |= dict(
         zip([f"val_{name}" for name in names], history[:, 1 + len(names) :].T, strict=True)
     )
-    # Weights may overflow in the very last step, which only the validation loss can see.
-    outside = np.flatnonzero(~np.isfinite(columns["val_loss"]))
-    if left < 0 and len(outside):
-        left = int(step[outside[0]])
+    left = lost_at(outcome, problem.steps_per_epoch)
     gone = np.zeros(len(step), bool)
     if left >= 0:
         gone = (step > left) | ~np.isfinite(columns["val_loss"])

@@ -107,13 +107,16 @@ class Program:
             rule = f"can not compile {', '.join(lacking)}; use mode 'auto' or 'graph'"
             _checks.fail("mode", mode, rule)
         if lacking or (opaque and mode == "auto" and chosen == "xla"):
-            _warn_once(
-                f"XLA can not compile {', '.join(lacking or opaque)}: trained in graph mode."
-            )
+            _warn_once(", ".join(lacking or opaque))
             chosen = "graph"
             self._trace(chosen)
-        self.exact = chosen == "graph"  # then the rates too are to be fit's, to the last bit
         self._name(chosen, opaque)
+        if mode == "auto" and self.digest in _uncompilable:
+            chosen = "graph"
+            self._trace(chosen)
+            self._name(chosen, opaque)
+        self.exact = chosen == "graph"  # then the rates too are to be fit's, to the last bit
+        self.may_not_compile = mode == "auto" and chosen == "xla"
         self.nodes = sum(len(part.node_def) for part in identity.functions(self.concrete))
         self.compiled = False
         self.seats: queue.SimpleQueue = queue.SimpleQueue()
@@ -201,7 +204,14 @@ class Program:
         except queue.Empty:
             seat = self._seat()
         tensors = [tf.convert_to_tensor(array) for array in tf.nest.flatten(arguments)]
-        history, left, test, final = _internals.call_flat(self.concrete, tensors + seat[1])
+        try:
+            history, left, test, final = _internals.call_flat(self.concrete, tensors + seat[1])
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+            if self.compiled or not self.may_not_compile or "XLA" not in str(error):
+                raise
+            _uncompilable.add(self.digest)
+            _warn_once(f"{self.problem.name!r} ({str(error).splitlines()[0].rstrip('.')})")
+            raise Uncompilable(self.problem.name) from error
         history = history.numpy()  # waits for the end of the run
         self.compiled = True
         self.seats.put(seat)
@@ -324,13 +334,18 @@ class Program:
         return history.stack(), left, test, [tf.convert_to_tensor(w) for w in self.model.weights]
 
 
-_warned: set = set()
+class Uncompilable(Exception):
+    """XLA turned out not to compile a program; the next of its kind is one in graph mode."""
 
 
-def _warn_once(sentence: str) -> None:
-    if sentence not in _warned:
-        _warned.add(sentence)
-        warnings.warn(sentence, stacklevel=2)
+_uncompilable: set[str] = set()  # digests of such programs
+_warned: set[str] = set()
+
+
+def _warn_once(what: str) -> None:
+    if what not in _warned:
+        _warned.add(what)
+        warnings.warn(f"XLA can not compile {what}: trained in graph mode.", stacklevel=3)
 
 
 _programs = Recent(512 << 20)  # the most recently used programs, so that a re-run is instant
@@ -352,14 +367,20 @@ def program_of(problem: Problem, run: Run, epochs: int, mode: str) -> Program:
     short = unchanging((*read, problem.batch_size, problem.steps_per_epoch, epochs, mode))
     short = short and (short, data_of(problem)[1], str(identity.environment()))
     key = short and _quick.get(short)
-    program = key and _programs.get(key)
+    program = key and _kept(key)
     if not program:
         program = Program(problem, run, epochs, mode)
         key = (program.digest, program.starts.key, identity.digest(program.fresh))
-        program = _programs.get(key) or program
+        program = _kept(key) or program
         if short:
             _quick.put(short, key, 1)
     # Compiled for whoever came first; but runs start as those of now do, whose makers may have
     # changed less, or later, than the others'.
     program.problem, program.run, program.starts.problem = problem, run, problem
     return _programs.put(key, program, program.nbytes())  # anew: it may have more seats now
+
+
+def _kept(key) -> Program | None:
+    """The program of that key, unless it turned out not to compile."""
+    program = _programs.get(key)
+    return None if program and program.digest in _uncompilable else program

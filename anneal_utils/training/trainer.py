@@ -4,16 +4,18 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from anneal_utils import _checks, headless, identity, problems
 from anneal_utils.problems import Problem
-from anneal_utils.store import Record, Store, chosen
+from anneal_utils.store import Record, chosen
 from anneal_utils.training.frames import Outcome, frame_of
-from anneal_utils.training.program import Program, plateau_vector, program_of
+from anneal_utils.training.program import Program, Uncompilable, plateau_vector, program_of
 from anneal_utils.training.recipes import Run, is_of_the_epoch
 from anneal_utils.training.runs import rates
+from anneal_utils.training.shelf import Shelf, columns_of
 from anneal_utils.training.starts import order
 
 import numpy as np
@@ -64,11 +66,43 @@ def train(
     ``ValueError`` where a run's state could not be its own: a variable, a random stream, a model
     or an optimizer that runs would share is refused by its name.
     """
-    problem, runs = _checked(problem, runs, mode)
+    problem, runs = checked(problem, runs, mode)
+    outcomes, computed = outcomes_of(
+        problem,
+        runs,
+        weights=return_weights,
+        mode=mode,
+        threads=threads,
+        progress=progress,
+        store=store,
+    )
+    frame = frame_of(problem, runs, outcomes)
+    frame.attrs.update(computed=computed, read=len(runs) - computed)
+    return ([outcome.weights for outcome in outcomes], frame) if return_weights else frame
+
+
+def outcomes_of(
+    problem: Problem,
+    runs: list[Run],
+    *,
+    weights: bool = False,
+    mode: str = "auto",
+    threads: int | None = None,
+    progress: bool | None = None,
+    store=None,
+) -> tuple[list[Outcome], int]:
+    """What every run gave, and how many were computed; the arguments are those of ``train``."""
+    given = (weights, mode, threads, progress, store)
+    while True:
+        with suppress(Uncompilable):  # known now, so that the next try is another
+            return _outcomes(problem, runs, *given)
+
+
+def _outcomes(problem, runs, weights, mode, threads, progress, store):
     threads = cores() if threads is None else _checks.count("threads", threads)
     show = not headless() if progress is None else progress
     results = [None] * len(runs)
-    shelf = _Shelf(chosen(store), results, reads=not return_weights)
+    shelf = Shelf(chosen(store), results, reads=not weights)
     errors, left, lock = [], len(runs), threading.Lock()
     stop, finished, room = threading.Event(), threading.Event(), _Room(_AHEAD)
 
@@ -78,8 +112,8 @@ def train(
         try:
             if not stop.is_set():
                 history, lost, test, final = ready.program.call(*ready.arguments)
-                weights = [w.numpy() for w in final] if return_weights else None
-                found = (ready.program.columns, history, lost, test, weights)
+                kept = [w.numpy() for w in final] if weights else None
+                found = (ready.program.columns, history, lost, test, kept)
                 results[ready.index] = Outcome(ready.identity, ready.peak, *found)
                 shelf.put(ready, Record(history, lost, test))
         except BaseException as error:
@@ -123,9 +157,7 @@ def train(
                 raise errors[0]
         finally:
             stop.set()  # an error or Ctrl-C ends the threads after the run they are in
-    frame = frame_of(problem, runs, results)
-    frame.attrs.update(computed=shelf.computed, read=len(runs) - shelf.computed)
-    return ([result.weights for result in results], frame) if return_weights else frame
+    return results, shelf.computed
 
 
 def identities(problem: Problem, runs: Iterable[Run], *, mode: str = "auto") -> list[str | None]:
@@ -138,25 +170,31 @@ def identities(problem: Problem, runs: Iterable[Run], *, mode: str = "auto") -> 
 
 
 class Name(NamedTuple):
-    """What a run is called: its identity (None: not readable), and that of all but its rates."""
+    """What a run is called: its identity (None: not readable), and that of all but its rates.
+
+    ``program``: the digest under which the store keeps it; ``columns``: of its numbers.
+    """
 
     identity: str | None
     start: str
+    program: str
+    columns: tuple[str, ...]
 
 
 def names_of(problem: Problem, runs: Iterable[Run], mode: str) -> list[Name]:
     """The names of all runs, in their order; trains nothing."""
-    problem, runs = _checked(problem, runs, mode)
+    problem, runs = checked(problem, runs, mode)
     found: list = [None] * len(runs)
     with _training:
         for ready in _groups(problem, runs, mode):
             for one in ready:
                 known = one.identity if one.program.readable else None
-                found[one.index] = Name(known, one.start)
+                named = (one.program.digest, tuple(columns_of(one.program.columns)))
+                found[one.index] = Name(known, one.start, *named)
     return found
 
 
-def _checked(problem, runs, mode: str) -> tuple[Problem, list[Run]]:
+def checked(problem, runs, mode: str) -> tuple[Problem, list[Run]]:
     """The problem, by its name too, and the runs."""
     problem = problems.load(problem) if isinstance(problem, str) else problem
     _checks.choice("mode", mode, ("auto", "graph", "xla"))
@@ -236,66 +274,6 @@ def _ready(problem, program: Program, runs, members, tables) -> Iterator[_Ready]
             (weights, slots, tables[i], batches, rules, *tuned),
             size,
         )
-
-
-class _Shelf:
-    """What the store knows of the runs of one call, and what the call adds to it."""
-
-    def __init__(self, store: Store | None, results: list, reads: bool):
-        self.store, self.results, self.reads = store, results, reads
-        self.known: dict[str, dict[str, Record]] = {}  # by program
-        self.again: dict[str, list[tuple[int, float]]] = {}  # runs that compute what another does
-        self.new: list[tuple[Program, str, Record]] = []
-        self.computed = 0
-
-    def __enter__(self):
-        return self
-
-    def unknown(self, ready: Iterator[_Ready], done) -> Iterator[_Ready]:
-        """The runs that have to be trained; the others get their results, and are ``done``."""
-        for one in ready:
-            if self.store and self.reads and one.program.readable:
-                record = self._known(one.program).get(one.identity)
-                if record is not None:
-                    self._answer(one.index, one.program.columns, one.identity, one.peak, record)
-                    done()
-                    continue
-                if one.identity in self.again:
-                    self.again[one.identity].append((one.index, one.peak))
-                    done()
-                    continue
-                self.again[one.identity] = []
-            self.computed += 1
-            yield one
-
-    def put(self, ready: _Ready, record: Record) -> None:
-        """A result, from any thread."""
-        if self.store and ready.program.readable:
-            self.new.append((ready.program, ready.identity, record))
-
-    def __exit__(self, *error):
-        """Answer the runs that were trained as others, and keep what was trained."""
-        programs: dict[str, tuple[Program, dict[str, Record]]] = {}
-        for program, name, record in self.new:
-            programs.setdefault(program.digest, (program, {}))[1][name] = record
-            for index, peak in self.again.get(name, ()):
-                self._answer(index, program.columns, name, peak, record)
-        for program, records in programs.values():
-            known = self._known(program)
-            records = {name: record for name, record in records.items() if name not in known}
-            self.store.write(program.digest, _columns(program), records)
-
-    def _known(self, program: Program) -> dict[str, Record]:
-        if program.digest not in self.known:
-            self.known[program.digest] = self.store.read(program.digest, _columns(program))
-        return self.known[program.digest]
-
-    def _answer(self, index: int, names: list[str], name: str, peak: float, record: Record):
-        self.results[index] = Outcome(name, peak, names, *record)
-
-
-def _columns(program: Program) -> list[str]:
-    return ["rate", *(f"{part}_{name}" for part in ("train", "val") for name in program.columns)]
 
 
 class _Room:
