@@ -189,7 +189,8 @@ def test_however_keras_runs_the_step(name, settings):
 def test_other_precisions(name, kind):
     with policy(kind):  # compile looks at the global one
         if (name, kind) == ("polyak", "mixed_float16"):
-            with pytest.raises(ValueError, match="^loss = None: must be known .*mixed_bfloat16"):
+            # Keras puts words of its own around the sentence.
+            with pytest.raises(ValueError, match="loss = None: must be known .*mixed_bfloat16"):
                 trained(MAKERS[name]())
             return
         weights = trained(MAKERS[name]())
