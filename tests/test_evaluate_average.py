@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from small import assert_close, assert_equal, assert_refused, held, policy
 
 X = np.random.default_rng(0).normal(size=(24, 3)).astype("float32")
 Y = np.tanh(X[:, :1])
@@ -42,12 +43,7 @@ def points(model):
     optimizer = model.optimizer
     while hasattr(optimizer, "inner_optimizer"):
         optimizer = optimizer.inner_optimizer
-    return [v.numpy() for v in [*model.variables, *optimizer.variables]]
-
-
-def assert_equal(mine, theirs):
-    for a, b in zip(mine, theirs, strict=True):
-        np.testing.assert_array_equal(a, b)
+    return held(model, optimizer)
 
 
 class Rising(keras.callbacks.Callback):
@@ -71,8 +67,7 @@ def test_early_stopping_restores_an_evaluated_average(mine_first, validate):
     best = model.get_weights()
     model.optimizer.learning_rate = 1e-7
     fit(model, EvaluateAverage(), epochs=1)
-    for now, then in zip(model.get_weights(), best, strict=True):
-        np.testing.assert_allclose(now, then, atol=1e-5)
+    assert_close(model.get_weights(), best, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -198,8 +193,7 @@ def test_a_data_set_of_unknown_length_and_several_steps_at_once():
 
 
 def test_averages_under_half_precision_are_found_in_the_wrapper(tmp_path):
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
+    with policy("mixed_float16"):
         model = averaging()
         model.compile(keras.optimizers.LossScaleOptimizer(model.optimizer.inner_optimizer), "mse")
         fit(model, EvaluateAverage(), epochs=2)
@@ -209,8 +203,6 @@ def test_averages_under_half_precision_are_found_in_the_wrapper(tmp_path):
             assert each.optimizer.inner_optimizer.place() == "average"
             fit(each, EvaluateAverage(), epochs=2)
         assert_equal(points(again), points(model))
-    finally:
-        keras.config.set_dtype_policy("float32")
 
 
 def test_weights_set_before_the_first_step_are_the_start():
@@ -226,8 +218,8 @@ def test_weights_set_before_the_first_step_are_the_start():
 def test_another_optimizer_is_refused():
     model = averaging()
     model.compile("adam", "mse")
-    with pytest.raises(ValueError, match="^model.optimizer = 'Adam': must be AveragedAdamW"):
-        fit(model, EvaluateAverage())
+    start = "model.optimizer = 'Adam': must be AveragedAdamW"
+    assert_refused(lambda: fit(model, EvaluateAverage()), start)
 
 
 def test_an_interrupted_fit_is_forgotten_by_the_callback():

@@ -15,7 +15,6 @@ from pathlib import Path
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 from anneal_utils import schedules
-from tests.test_schedules import OBJECTS
 from tools import pages
 
 import keras
@@ -24,6 +23,7 @@ import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_schedules import OBJECTS
 
 S = schedules
 K = keras.optimizers.schedules

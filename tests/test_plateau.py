@@ -5,6 +5,7 @@ from anneal_utils.callbacks import RateRecorder, WarmupPlateau
 import keras
 import numpy as np
 import pytest
+from small import assert_refused
 
 
 def model_of(optimizer, **settings):
@@ -89,15 +90,23 @@ def test_a_backup_that_is_loaded_keeps_the_rate_that_the_rule_had_reached(tmp_pa
     assert recorder.rates[0] == pytest.approx(lowered)
 
 
-def test_bad_input_is_named():
-    for bad in (0, -1, 2.5, "7"):
-        with pytest.raises(ValueError, match=r"^warmup = "):
-            WarmupPlateau(bad)
-    with pytest.raises(ValueError, match=r"^peak = 0"):
-        WarmupPlateau(7, peak=0)
-    scheduled = model_of(keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 9)))
-    with pytest.raises(ValueError, match=r"^optimizer.learning_rate = 'CosineDecay': must"):
-        scheduled.fit(X, Y, verbose=0, callbacks=[WarmupPlateau(7)])
-    several = model_of("sgd", steps_per_execution=2)
-    with pytest.raises(ValueError, match=r"^steps_per_execution = 2: must be 1"):
-        several.fit(X, Y, verbose=0, callbacks=[WarmupPlateau(7)])
+def fitted(optimizer, **settings):
+    return model_of(optimizer, **settings).fit(X, Y, verbose=0, callbacks=[WarmupPlateau(7)])
+
+
+REFUSED = {
+    **{
+        f"warmup = {bad!r}: must be": lambda bad=bad: WarmupPlateau(bad)
+        for bad in (0, -1, 2.5, "7")
+    },
+    "peak = 0: must be": lambda: WarmupPlateau(7, peak=0),
+    "optimizer.learning_rate = 'CosineDecay': must": lambda: fitted(
+        keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 9))
+    ),
+    "steps_per_execution = 2: must be 1": lambda: fitted("sgd", steps_per_execution=2),
+}
+
+
+@pytest.mark.parametrize("start", REFUSED)
+def test_bad_input_is_named(start):
+    assert_refused(REFUSED[start], start)

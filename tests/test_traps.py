@@ -10,41 +10,29 @@ import keras
 import numpy as np
 import optax
 import pytest
+import small_fits
 import tensorflow as tf
+from small_fits import Watch, plateau
 
 K = keras.optimizers.schedules
 
 
-class Weight(keras.Model):
-    """One weight, whose gradient under the loss ``mean(prediction)`` is 1."""
+class Reading(Watch):
+    """After each call of the training function: the rate read, too."""
 
     def __init__(self):
         super().__init__()
-        self.weight = self.add_weight(shape=(), initializer="zeros")
-
-    def call(self, x):
-        return 0 * x + self.weight
-
-
-class Watch(keras.callbacks.Callback):
-    """After each call of the training function: how far the weight moved, and the rate read."""
-
-    def on_train_begin(self, logs=None):
-        self.moved, self.read = [], []
+        self.read = []
 
     def on_train_batch_end(self, batch, logs=None):
-        self.moved.append(-float(self.model.weight))
-        self.model.weight.assign(0.0)
+        super().on_train_batch_end(batch, logs)
         self.read.append(float(self.model.optimizer.learning_rate))
 
 
 def fit(optimizer, batches, *callbacks, **settings):
     """A fit of ``batches`` steps: (moved, read, History.history)."""
-    model, watch = Weight(), Watch()
-    settings = {"jit_compile": False, **settings}
-    model.compile(optimizer, loss=lambda y, p: tf.reduce_mean(p), **settings)
-    zeros = np.zeros([batches, 1])
-    log = model.fit(zeros, zeros, batch_size=1, verbose=0, callbacks=[watch, *callbacks])
+    model, watch = small_fits.compiled(optimizer, **settings), Reading()
+    log = small_fits.fit(model, watch, *callbacks, batches=batches)
     return watch.moved, watch.read, log.history
 
 
@@ -267,20 +255,6 @@ def test_a_callback_cannot_set_the_rate_of_an_optimizer_with_a_schedule():
 def test_plateau_says_nothing_once_the_schedule_is_at_zero():
     impatient = keras.callbacks.ReduceLROnPlateau("loss", patience=0, min_delta=1e9)
     assert plateau(impatient, schedules.build("linear", 0.1, 8), done=8) == [0.0] * 10
-
-
-def plateau(callback, rate, done=0, losses=(1.0,) * 10):
-    """The rate after each epoch of the given losses, of an optimizer that has done some steps."""
-    model = Weight()
-    model.compile(keras.optimizers.SGD(rate), loss="mse")
-    model.optimizer.iterations.assign(done)
-    callback.set_model(model)
-    callback.on_train_begin()
-    rates = []
-    for epoch, loss in enumerate(losses):
-        callback.on_epoch_end(epoch, {"loss": loss})
-        rates.append(float(model.optimizer.learning_rate))
-    return rates
 
 
 def test_plateau_counts_patience_and_improvement_in_its_own_way():
