@@ -61,6 +61,9 @@ class Registry:
                 self._refuse(name)
 
         def add(value):
+            if not callable(value):
+                rule = f"must be a function or class that makes the {self.kind}"
+                _checks.fail(self.kind, value, rule)
             self._add(name, Entry(value, *where, facts), overwrite)
             return value
 

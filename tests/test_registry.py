@@ -132,8 +132,8 @@ def test_a_module_is_forgotten_and_who_brought_it_is_known():
     colours = registry.Registry("colour")
     names = {"__name__": "plugin", "colours": colours}
     with registry.adding("plugin.py"):
-        exec("colours.register('red', 1); colours.register('blue', 2)", names)
-    colours.register("green", 3)
+        exec("colours.register('red', int); colours.register('blue', str)", names)
+    colours.register("green", list)
     assert colours.entry("red").owner == "plugin.py" and colours.entry("green").owner is None
     colours.forget("plugin")
     assert colours.names() == ["green"] and "red" not in colours

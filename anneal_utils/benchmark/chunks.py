@@ -63,7 +63,7 @@ def table_of(chunk: Chunk, problem: Problem, outcomes: list[Outcome]) -> pd.Data
     )
     table["run"] = table["run"].astype("str")
     lost = (table["diverged_step"] >= 0) | ~np.isfinite(table[problem.target])
-    value = table[problem.target] * (1.0 if problem.direction == "min" else -1.0)
+    value = table[problem.target] * problem.sign
     return table.assign(value=value.where(~lost, problem.chance), lost=lost)
 
 

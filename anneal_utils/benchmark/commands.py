@@ -70,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     go.add_argument("--tuning-seeds", type=int, help="runs of every trial")
     go.add_argument("--ratio", type=float, help="between neighbouring peaks (default 2)")
     go.add_argument("--extensions", type=int, help="most trials past an edge (default 8)")
+    modes = ("auto", "graph", "xla")
+    go.add_argument("--mode", choices=modes, default="auto", help="of training (default: auto)")
     go.add_argument("--jobs", type=int, default=1, help="processes (default: this one, threads)")
     go.add_argument("--dask", metavar="ADDRESS", help="of a running scheduler")
     go.add_argument("--cache", type=Path, help="folder of finished runs (default: the store)")
@@ -145,6 +147,7 @@ def _run(options) -> None:
         jobs=options.jobs,
         dask=options.dask,
         cache=options.cache,
+        mode=options.mode,
         plugins=options.plugin,
     )
     save(results, options.out)

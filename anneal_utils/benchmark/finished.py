@@ -57,7 +57,9 @@ class Cache:
         known = self._known[program]
         if any(name.identity not in known for name in names):
             return None
-        numbers = [column.removeprefix("train_") for column in columns if "train_" in column]
+        numbers = [
+            column.removeprefix("train_") for column in columns if column.startswith("train_")
+        ]
         runs = chunk.runs("")
         return [
             Outcome(name.identity, run.peak, numbers, *known[name.identity])

@@ -9,6 +9,7 @@ from anneal_utils import identity
 from anneal_utils.benchmark.entrants import problem_of
 from anneal_utils.benchmark.plugins import load_plugin
 from anneal_utils.training.frames import Outcome
+from anneal_utils.training.program import Uncompilable
 from anneal_utils.training.trainer import names_of, outcomes_of
 
 
@@ -49,7 +50,10 @@ def compute(task: Task) -> list[list[Outcome]]:
         _refuse_other_runs(task, problem, runs)
     # Not looked up in a store: what was known was not asked of a worker.
     given = dict(mode=task.mode, threads=threads, progress=False, store=False)
-    outcomes = iter(outcomes_of(problem, runs, **given)[0])
+    try:
+        outcomes = iter(outcomes_of(problem, runs, falls_back=False, **given)[0])
+    except Uncompilable as error:  # what is known by the names of one mode is not kept as another's
+        raise Stopped(f"{error}; run the benchmark with mode='graph' (--mode graph).") from None
     return [list(itertools.islice(outcomes, len(chunk))) for chunk in task.chunks]
 
 

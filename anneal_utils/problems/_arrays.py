@@ -73,7 +73,10 @@ def form(value) -> str:
 
 def _refuse_rows(path: str, value) -> None:
     """A list of numbers is one array for people, and as many inputs for Keras."""
-    if len(value) == 0 or (not hasattr(value[0], "__array__") and not _is_structure(value[0])):
+    holds_arrays = len(value) > 0 and (
+        _is_structure(value[0]) or (hasattr(value[0], "__array__") and np.ndim(value[0]) > 0)
+    )
+    if not holds_arrays:
         kind = f"a {type(value).__name__} of {type(value[0]).__name__}" if value else "empty"
         _checks.fail(path, kind, "must be an array, as np.asarray makes it, or hold arrays")
 
@@ -106,8 +109,11 @@ def _own_array(path: str, value) -> np.ndarray:
         _checks.fail(
             path,
             "an array of objects",
-            "must be numbers or texts; give columns of several kinds as a dict of arrays",
+            "must be numbers or texts; give columns of several kinds as a dict of arrays, or make "
+            'numbers of them: .astype("float32")',
         )
+    if array.dtype.kind not in "biufOUS" and array.dtype.name != "bfloat16":
+        _checks.fail(path, f"an array of {array.dtype}", "must be numbers or texts")
     floats = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
     if floats and array.dtype.name != keras.config.floatx():
         array = array.astype(keras.config.floatx())

@@ -16,16 +16,14 @@ SEED = 20_240  # fixes every split; never a run's seed
 def rows(problem) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
     """The rows of train and val in each split, int32; none where there is only the given one."""
     given, train, val = problem.splits, problem.samples("train"), problem.samples("val")
-    if isinstance(given, numbers.Real):
+    if given is None or isinstance(given, numbers.Real):
         count = _checks.count("splits", given)
         if count == 1:
             return ()
         first = np.arange(train, train + val)
         chosen = [first, *(_drawn(problem, split) for split in range(1, count))]
     else:
-        chosen = [np.asarray(one) for one in given]
-        for split, one in enumerate(chosen):
-            _check(f"splits[{split}]", one, val, train + val)
+        chosen = [_checked(f"splits[{i}]", one, val, train + val) for i, one in enumerate(given)]
         if not chosen:
             _checks.fail("splits", given, "must hold at least one split")
     return tuple(_both(one, train + val) for one in chosen)
@@ -55,13 +53,18 @@ def _drawn(problem, split: int) -> np.ndarray:
     return np.sort(chosen)
 
 
-def _check(argument: str, chosen: np.ndarray, size: int, total: int) -> None:
+def _checked(argument: str, chosen, size: int, total: int) -> np.ndarray:
+    try:
+        chosen = np.asarray(chosen)
+    except ValueError:  # of arrays of several lengths
+        _checks.fail(argument, type(chosen).__name__, "must be the rows of val, and not train too")
     if chosen.dtype.kind not in "iu" or chosen.ndim != 1:
         _checks.fail(argument, f"{chosen.dtype} {chosen.shape}", "must be a vector of row numbers")
     if len(chosen) != size:
         _checks.fail(argument, f"{len(chosen)} rows", f"must have {size}, as x_val")
     if len(np.unique(chosen)) < len(chosen) or chosen.min() < 0 or chosen.max() >= total:
         _checks.fail(argument, f"{len(chosen)} rows", f"must be different ones, 0 to {total - 1}")
+    return chosen
 
 
 def pooled(problem, parts: dict[str, tuple]) -> dict[str, tuple]:
@@ -79,9 +82,14 @@ def pooled(problem, parts: dict[str, tuple]) -> dict[str, tuple]:
 
 def _weights(problem, train: list, val: list) -> list[np.ndarray]:
     """The given weights one after the other, with 1 where there are none."""
-    given = [(train, problem.samples("train")), (val, problem.samples("val"))]
     kind = keras.config.floatx()
-    return [np.concatenate([w[0] if w else np.ones(size, kind) for w, size in given])]
+
+    def ones(like, size: int):
+        return _arrays.mapped("", like, lambda _, a: np.ones((size, *a.shape[1:]), kind))
+
+    first = train[0] if train else ones(val[0], problem.samples("train"))
+    second = val[0] if val else ones(train[0], problem.samples("val"))
+    return [_arrays.joined(first, second)]
 
 
 def read_dataset(part: str, dataset) -> tuple[dict, int]:
@@ -113,4 +121,7 @@ def _batch(path: str, tensor) -> np.ndarray:
     array = np.asarray(tensor)
     if array.ndim == 0:
         _checks.fail(path, "elements without a sample axis", "must be batched: dataset.batch(32)")
-    return array.astype(str).astype(object) if array.dtype.kind == "O" else array
+    if array.dtype.kind != "O":
+        return array
+    texts = [item.decode() if isinstance(item, bytes) else item for item in array.ravel()]
+    return np.array(texts, object).reshape(array.shape)

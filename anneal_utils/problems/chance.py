@@ -17,12 +17,17 @@ def chance_loss(problem) -> float:
     same to everything is below it. Else: five models as ``build`` makes them, seeds 0 to 4.
     """
     name = _name(problem.loss)
-    output = name and _best_constant(problem, name)
+    plain = problem.loss_weights is None and not getattr(problem.loss, "label_smoothing", 0)
+    plain = plain and getattr(problem.loss, "ignore_class", None) is None
+    output = _best_constant(problem, name) if name and plain else None
     if output is None:
         return untrained(problem)["loss"]
     y, weight = problem.y_val, problem.sample_weight_val
     if name == "sparse_categorical_crossentropy" and y.shape[-1:] != (1,):
         output = np.broadcast_to(output, (*y.shape[1:], *output.shape))  # at every place
+    elif name != "sparse_categorical_crossentropy" and y.ndim == 1:
+        # A number a sample, not one sample of many numbers: each has its weight.
+        y, output = y[:, None], np.reshape(output, (1,))
     loss = problem.loss if isinstance(problem.loss, keras.losses.Loss) else _KNOWN[name]()
     prediction = np.broadcast_to(output, (len(y), *output.shape))
     return float(loss(y, prediction, sample_weight=weight))

@@ -1,6 +1,7 @@
 """A problem: data, model, loss and batch size as one frozen object."""
 
 import functools
+import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -11,6 +12,10 @@ import keras
 import numpy as np
 
 PARTS = ("train", "val", "test")
+
+
+class _Computed(float):
+    """A chance loss that was not given: a problem that is made from another computes its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,15 +83,13 @@ class Problem:
         """Check what can be checked without a model, and take the data over."""
         if not callable(self.build):
             _checks.fail("build", self.build, "must be a function that returns a new keras.Model")
-        _checks.count("batch_size", self.batch_size)
-        _checks.count("epochs", self.epochs)
+        for name in ("batch_size", "epochs", "steps", "evaluation_batch_size"):
+            value = getattr(self, name)
+            if value is not None or name in ("batch_size", "epochs"):
+                object.__setattr__(self, name, _checks.count(name, value))
         _checks.choice("sampling", self.sampling, ("shuffle", "replacement"))
         if self.sampling == "shuffle" and self.steps is not None:
             _checks.fail("steps", self.steps, 'must be None with sampling="shuffle"')
-        if self.steps is not None:
-            _checks.count("steps", self.steps)
-        if self.evaluation_batch_size is not None:
-            _checks.count("evaluation_batch_size", self.evaluation_batch_size)
         for name in ("metrics", "weighted_metrics"):
             value = getattr(self, name)
             single = isinstance(value, str | keras.metrics.Metric) or callable(value)
@@ -100,15 +103,30 @@ class Problem:
             rule = f"must be <= {self.samples('train')} training samples"
             _checks.fail("batch_size", self.batch_size, rule)
         object.__setattr__(self, "_rows", _splits.rows(self))
-        if self.chance_loss is None:
+        if self.chance_loss is None or isinstance(self.chance_loss, _Computed):
             object.__delattr__(self, "chance_loss")  # computed when it is asked for
+        else:
+            _checks.number("chance_loss", self.chance_loss)
 
     def __getattr__(self, name):
         """``chance_loss``, where it was not given."""
         if name != "chance_loss" or "y_val" not in vars(self):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        object.__setattr__(self, name, chance.chance_loss(self))
+        object.__setattr__(self, name, _Computed(chance.chance_loss(self)))
         return vars(self)[name]
+
+    def __deepcopy__(self, memo):
+        """Nothing of it can change."""
+        return self
+
+    def __setstate__(self, state):
+        """Arrays that were pickled come back open to all."""
+        vars(self).update(state)
+        for part in PARTS:
+            for name in (f"x_{part}", f"y_{part}", f"sample_weight_{part}"):
+                if state[name] is not None:
+                    for _, array in _arrays.leaves(name, state[name]):
+                        array.flags.writeable = False
 
     def _check_target(self) -> None:
         if not isinstance(self.target, str) or not self.target.startswith("val_"):
@@ -116,10 +134,10 @@ class Problem:
         if self.direction is None and not self.target.endswith("loss"):
             rule = f'must be "min" or "max": which way is {self.target} better?'
             _checks.fail("direction", self.direction, rule)
-        direction = self.direction or "min"
-        object.__setattr__(
-            self, "direction", _checks.choice("direction", direction, ("min", "max"))
-        )
+        if self.direction is not None:
+            _checks.choice("direction", self.direction, ("min", "max"))
+        if self.direction == "max" and self.target.endswith("loss"):
+            _checks.fail("direction", self.direction, f'must be "min" or None for {self.target}')
 
     def _take(self, part: str) -> None:
         """Own the arrays of a part, and see that they go together."""
@@ -127,6 +145,8 @@ class Problem:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, _arrays.own(name, value))
+                if not _arrays.size(getattr(self, name)):
+                    _checks.fail(name, "0 rows", "must hold at least one sample")
         if getattr(self, f"x_{part}") is None:
             if part == "test" and self.y_test is None and self.sample_weight_test is None:
                 return
@@ -161,6 +181,12 @@ class Problem:
             _checks.fail("class_weight", self.class_weight, rule)
         if not isinstance(self.y_train, np.ndarray):
             rule = "needs one array of classes as y_train"
+            _checks.fail("class_weight", self.class_weight, rule)
+        whole = isinstance(self.class_weight, Mapping) and all(
+            isinstance(key, numbers.Integral) for key in self.class_weight
+        )
+        if not whole or self.y_train.dtype.kind not in "biuf":
+            rule = "must be {number of a class: weight}, and y_train numbers"
             _checks.fail("class_weight", self.class_weight, rule)
 
     def class_weights(self, y: np.ndarray) -> np.ndarray:
@@ -230,7 +256,12 @@ class Problem:
         if self.target == "val_loss":
             return self.chance_loss
         name = self.target.removeprefix("val_")
-        return chance.untrained(self)[name] * (1.0 if self.direction == "min" else -1.0)
+        return chance.untrained(self)[name] * self.sign
+
+    @property
+    def sign(self) -> float:
+        """By what the target is multiplied so that lower is better."""
+        return -1.0 if self.direction == "max" else 1.0
 
     @property
     def steps_per_epoch(self) -> int:

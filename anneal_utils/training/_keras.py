@@ -127,12 +127,25 @@ def compile_model(problem: Problem, model: keras.Model, optimizer) -> None:
     )
 
 
+def flat(logs: dict) -> dict:
+    """What a step reports, by the names of ``fit``: a metric may answer several numbers."""
+    found: dict = {}
+    for name, value in logs.items():
+        found |= flat(value) if isinstance(value, Mapping) else {name: value}
+    return found
+
+
+def steps_its_own_way(model: keras.Model) -> bool:
+    """Whether the model has a ``train_step`` of its own, which may report what it likes."""
+    return "train_step" in vars(model) or type(model).train_step is not keras.Model.train_step
+
+
 def metrics_of(problem: Problem, model: keras.Model, data: tuple) -> list[str]:
     """Names of the numbers that an evaluation reports, the loss first; makes their variables.
 
     ``data``: a batch of any size. ``ValueError`` where one is no number, or there is no loss.
     """
-    logs = model.test_step(data)
+    logs = flat(model.test_step(data))
     for name, value in logs.items():
         if np.ndim(value):
             _checks.fail(

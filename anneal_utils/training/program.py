@@ -94,7 +94,7 @@ class Program:
         values: list = []
         with _keras.recorded(values) as rest:
             _keras.compile_model(problem, self.model, self.optimizer)
-            self.columns = _keras.metrics_of(problem, self.model, rows_of(self.data["val"], [0]))
+            self.columns = _keras.metrics_of(problem, self.model, self._some())
         self.rest = list(zip(rest, values, strict=True))
         chosen = mode
         if mode == "auto":
@@ -210,8 +210,9 @@ class Program:
             if self.compiled or not self.may_not_compile or "XLA" not in str(error):
                 raise
             _uncompilable.add(self.digest)
-            _warn_once(f"{self.problem.name!r} ({str(error).splitlines()[0].rstrip('.')})")
-            raise Uncompilable(self.problem.name) from error
+            what = f"{self.problem.name!r} ({str(error).splitlines()[0].rstrip('.')})"
+            _warn_once(what)
+            raise Uncompilable(f"XLA can not compile {what}") from error
         history = history.numpy()  # waits for the end of the run
         self.compiled = True
         self.seats.put(seat)
@@ -234,6 +235,11 @@ class Program:
         # A node takes 11 kB, as Python and as kernels.
         return 11_000 * self.nodes + data + seats * sum(v.nbytes for v in values)
 
+    def _some(self) -> tuple:
+        """A few rows to evaluate; as many as an evaluation takes, for models of a fixed batch."""
+        size = self.problem.evaluation_batch_size or 1
+        return rows_of(self.data["val"], range(min(size, self.problem.samples("val"))))
+
     def _evaluate(self, part: str, rows=None) -> dict:
         """What an evaluation of a part (of its ``rows``) reports, from metrics that are reset."""
         data, size = self.data[part], self.problem.evaluation_batch_size
@@ -243,7 +249,7 @@ class Program:
             count = rows.shape[0]
         if size is None or size >= count:
             logs = self.model.test_step(data if rows is None else rows_of(data, rows))
-            return _internals.metrics_of(self.model, logs)
+            return _keras.flat(_internals.metrics_of(self.model, logs))
         rows = tf.range(count) if rows is None else rows
         before = (count - 1) // size  # the last batch, which may be smaller, tells the names
         batches = tf.reshape(rows[: before * size], [before, size])
@@ -258,7 +264,7 @@ class Program:
             return (batch + 1,)
 
         tf.while_loop(lambda batch: batch < before, body, (0,))
-        return _internals.metrics_of(self.model, step(rows[before * size :]))
+        return _keras.flat(_internals.metrics_of(self.model, step(rows[before * size :])))
 
     def _train(self, weights, slots, rates, order, plateau, tune=None):
         for variable, value in zip(self.state, weights, strict=True):
@@ -271,27 +277,36 @@ class Program:
         # An averaging optimizer's answer, and so what is evaluated, is the average.
         averages = callable(getattr(self.optimizer, "to_average", None))
         names: dict = {}  # of what a training step reports
+        others = self.columns[1:] if _keras.steps_its_own_way(self.model) else []
+        nothing = tf.zeros(len(self.columns)) if others else 0.0
 
         def step_body(epoch, step, rate, loss, left):
             rate = tf.cast(self.optimizer.learning_rate, rates.dtype)
             batch = order[epoch, step]
             logs = self.model.train_step(rows_of(self.data["train"], batch))
             names.update(logs)
+            if "loss" not in logs:
+                _checks.fail("problem.build()", list(logs), "train_step must report 'loss'")
             lost = ~tf.math.is_finite(logs["loss"]) & (left < 0)
             left = tf.where(lost, epoch * self.steps + step, left)
-            return epoch, step + 1, rate, tf.cast(logs["loss"], tf.float32), left
+            last = tf.cast(logs["loss"], tf.float32)
+            if others:  # what a step of its own way reports, and no metric may know
+                told = _keras.flat(logs)
+                rest = [tf.cast(told.get(name, np.nan), tf.float32) for name in others]
+                last = tf.stack([last, *rest])
+            return epoch, step + 1, rate, last, left
 
         def trained(last) -> list:
-            """What the metrics say of the training, or the last step if it reports other things.
-
-            Those other things are of the graph of a step, out of which only the loss was brought.
-            """
-            found = _internals.metrics_of(self.model, {**names, "loss": last})
-            inside = {id(value) for value in names.values()}
-            return [
-                np.nan if name not in found or id(found[name]) in inside else found[name]
-                for name in self.columns
-            ]
+            """What the metrics say of the training, or the last step if it reports other things."""
+            told = dict(zip(self.columns, tf.unstack(last), strict=True)) if others else {}
+            told = told or {"loss": last}
+            # Other numbers are of the graph of a step, out of which these alone were brought.
+            numbers = _keras.flat(names).values()
+            inside = {id(value) for value in numbers if not isinstance(value, keras.Variable)}
+            brought = {name: value for name, value in told.items() if name in names}
+            found = _keras.flat(_internals.metrics_of(self.model, {**names, **brought}))
+            found = {name: value for name, value in found.items() if id(value) not in inside}
+            return [found.get(name, told.get(name, np.nan)) for name in self.columns]
 
         def epoch_body(epoch, left, feedback, history):
             self.model.reset_metrics()
@@ -301,7 +316,7 @@ class Program:
             _, _, rate, last, left = tf.while_loop(
                 lambda epoch, step, *_: step < self.steps,
                 step_body,
-                (epoch, 0, tf.zeros([], rates.dtype), 0.0, left),
+                (epoch, 0, tf.zeros([], rates.dtype), nothing, left),
             )
             train = trained(last)
             self.model.reset_metrics()
@@ -364,13 +379,15 @@ def program_of(problem: Problem, run: Run, epochs: int, mode: str) -> Program:
         *(problem.loss_weights, problem.evaluation_batch_size, problem.target),
         optimizers.maker(run.make),
     )
-    short = unchanging((*read, problem.batch_size, problem.steps_per_epoch, epochs, mode))
+    tuned = [len(rows) for rows in problem.rows(0) or ()]  # of splits, which share their data
+    read = (*read, problem.batch_size, problem.steps_per_epoch, epochs, mode, tuned)
+    short = unchanging(read)
     short = short and (short, data_of(problem)[1], str(identity.environment()))
     key = short and _quick.get(short)
     program = key and _kept(key)
     if not program:
         program = Program(problem, run, epochs, mode)
-        key = (program.digest, program.starts.key, identity.digest(program.fresh))
+        key = (program.digest, program.starts.key, identity.digest(program.fresh), *program.columns)
         program = _kept(key) or program
         if short:
             _quick.put(short, key, 1)

@@ -134,8 +134,11 @@ def grid(
     if isinstance(seeds, numbers.Real):
         rule = f"must be a list of seeds: range({seeds}) for that many, [{seeds}] for this one"
         _checks.fail("seeds", seeds, rule)
-    seeds = [_checks.count("seeds", seed, low=0) for seed in seeds]
+    for name, values in (("seeds", seeds), ("peaks", peaks)):
+        if not isinstance(values, Iterable | numbers.Real):
+            _checks.fail(name, values, "must be a list of numbers")
     peaks = [peaks] if isinstance(peaks, numbers.Real) else peaks
+    seeds = [_checks.count("seeds", seed, low=0) for seed in seeds]
     peaks = [_checks.positive("peaks", peak) for peak in peaks]
     if not seeds:
         _checks.fail("seeds", seeds, "must hold at least one seed")

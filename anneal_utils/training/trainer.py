@@ -4,7 +4,6 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -90,12 +89,20 @@ def outcomes_of(
     threads: int | None = None,
     progress: bool | None = None,
     store=None,
+    falls_back: bool = True,
 ) -> tuple[list[Outcome], int]:
-    """What every run gave, and how many were computed; the arguments are those of ``train``."""
+    """What every run gave, and how many were computed; the arguments are those of ``train``.
+
+    What XLA turns out not to compile is trained in graph mode; unless it ``falls_back`` so,
+    ``Uncompilable``.
+    """
     given = (weights, mode, threads, progress, store)
     while True:
-        with suppress(Uncompilable):  # known now, so that the next try is another
+        try:
             return _outcomes(problem, runs, *given)
+        except Uncompilable:  # known now, so that the next try is another
+            if not falls_back:
+                raise
 
 
 def _outcomes(problem, runs, weights, mode, threads, progress, store):

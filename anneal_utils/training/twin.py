@@ -70,7 +70,10 @@ def fit_one(problem: Problem, run: Run, *, callbacks: Iterable = ()):
         verbose=0,
     ).history
     applied = np.array(recorder.rates)
-    names = ["loss", *(n[4:] for n in log if n.startswith("val_") and n != "val_loss")]
+    names = [n[4:] for n in log if n.startswith("val_")]
+    # In the trainer's order: Keras sorts what fit reports.
+    order = ["loss", *_keras.flat(model.get_metrics_result())]
+    names.sort(key=lambda name: order.index(name) if name in order else len(order))
     unknown = [np.nan] * epochs
     history = np.column_stack(
         [
