@@ -4,7 +4,7 @@ import functools
 import math
 
 from anneal_utils import problems, training
-from anneal_utils.training.program import _plateau_step, plateau_vector
+from anneal_utils.training.feedback import plateau_step, plateau_vector
 
 import keras
 import numpy as np
@@ -106,7 +106,7 @@ def test_a_plateau_is_the_callback_of_keras_for_all_losses(rules, losses, rate):
     state = (tf.constant(np.inf, tf.float64), tf.constant(0), tf.constant(0))
     for epoch, loss in enumerate(losses):
         vector, first = tf.constant(plateau_vector(rules)), tf.constant(epoch == 0)
-        lower, new, state = _plateau_step(vector, state, first, now, tf.constant(loss, tf.float32))
+        lower, new, state = plateau_step(vector, state, first, now, tf.constant(loss, tf.float32))
         now = tf.where(lower, new, now)
         ours.append(float(now))
     assert ours == theirs

@@ -10,8 +10,9 @@ from typing import NamedTuple
 from anneal_utils import _checks, headless, identity, problems
 from anneal_utils.problems import Problem
 from anneal_utils.store import Record, chosen
+from anneal_utils.training.feedback import plateau_vector
 from anneal_utils.training.frames import Outcome, frame_of
-from anneal_utils.training.program import Program, Uncompilable, plateau_vector, program_of
+from anneal_utils.training.program import Program, Uncompilable, program_of
 from anneal_utils.training.recipes import Run, is_of_the_epoch
 from anneal_utils.training.runs import rates
 from anneal_utils.training.shelf import Shelf, columns_of
