@@ -13,7 +13,7 @@ from pathlib import Path
 
 import anneal_utils
 from anneal_utils import _places
-from tools import notebooks
+from tools import gates
 
 import nbformat
 import pytest
@@ -596,6 +596,6 @@ def test_tracked_files_hold_no_path_of_a_machine():
         if name.endswith(".ipynb"):
             text = text.replace("\\n", "\n")
         for number, line in enumerate(text.splitlines(), 1):
-            if notebooks.MACHINE_PATH.search(line):
+            if gates.MACHINE_PATH.search(line):
                 found.append(f"{name}:{number}: {line.strip()[:80]}")
     assert not found

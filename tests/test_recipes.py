@@ -15,6 +15,10 @@ def bowl():
     return problems.load(**BOWL)
 
 
+def by_epoch(epoch):
+    return 0.1 / (1 + epoch)
+
+
 def labels(given, **more):
     return [run.schedule for run in training.grid(given, 0.1, **more)]
 
@@ -30,6 +34,10 @@ def labels(given, **more):
         ({"a": ("wsd", {"cooldown": 0.3}), "b": "linear"}, ["a", "b"]),
         ([("step", {"milestones": [0.5, 0.7]})], ["step:milestones=[0.5, 0.7]"]),
         (iter(["cosine"]), ["cosine"]),
+        ([training.Plateau(patience=2)], [str(training.Plateau(patience=2))]),
+        (["cosine", 0.1], ["cosine", "0.1"]),
+        ([by_epoch], ["by_epoch"]),
+        ([per_step(by_epoch)], ["by_epoch"]),
     ],
 )
 def test_schedules_come_as_one_name_as_pairs_or_with_labels(given, expected):
@@ -108,7 +116,7 @@ BAD = {
     "an unknown name": (lambda: training.grid("cosin", 0.1), "^schedules = 'cosin': must be one"),
     "an unlabelled function": (
         lambda: training.grid([lambda epoch: 0.1]),
-        "^schedules = <function .*others need a label",
+        "^schedules = <function .*needs a label",
     ),
     "one name twice": (lambda: training.grid(["cosine", "cosine"], 0.1), "^schedules = 'cosine'"),
     "a pair without knobs": (

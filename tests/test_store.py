@@ -9,7 +9,7 @@ import time
 import warnings
 from pathlib import Path
 
-from anneal_utils import _files, problems, store, training
+from anneal_utils import _files, _places, problems, store, training
 from anneal_utils.store import Record, Store, __main__, folder, places, records
 from anneal_utils.training.program import Program
 
@@ -449,16 +449,16 @@ def test_where_it_lies(tmp_path, monkeypatch):
 def test_without_a_checkout_it_is_the_users_cache(
     tmp_path, monkeypatch, platform, variable, folder_, expected
 ):
-    package = tmp_path / "site-packages" / "anneal_utils" / "store" / "places.py"
-    monkeypatch.setattr(places, "__file__", str(package))
+    package = tmp_path / "site-packages" / "anneal_utils"
+    monkeypatch.setattr(_places, "_PACKAGE", package)
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     monkeypatch.setenv(variable, str(tmp_path / folder_) if folder_ else "")
     assert places.standard() == tmp_path / expected / "anneal-utils" / "store"
     # Somebody else's project around it is not ours.
-    package.parent.mkdir(parents=True)
+    package.mkdir(parents=True)
     for text in ('[project]\nname = "theirs"\n', "not toml ["):
-        (package.parents[2] / "pyproject.toml").write_text(text)
+        (package.parent / "pyproject.toml").write_text(text)
         assert places.standard() == tmp_path / expected / "anneal-utils" / "store"
 
 

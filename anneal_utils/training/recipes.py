@@ -199,9 +199,13 @@ def _labelled(given: Iterable) -> dict:
             name, knobs = recipe
             label = ":".join([str(name), *(f"{k}={v}" for k, v in dict(knobs).items())])
             recipe = (name, knobs)
+        elif isinstance(recipe, numbers.Real | Plateau | Schedule):
+            label = str(recipe)
         else:
-            rule = "must be a name or (name, knobs); others need a label: {label: recipe}"
-            _checks.fail("schedules", recipe, rule)
+            named = recipe.function if isinstance(recipe, PerStep) else recipe
+            label = getattr(named, "__name__", "<lambda>")
+            if label == "<lambda>":
+                _checks.fail("schedules", recipe, "needs a label: {label: recipe}")
         if label in found:
             _checks.fail("schedules", label, "must not be given twice")
         found[label] = recipe
