@@ -151,7 +151,8 @@ class Store:
             try:
                 _files.write(path, content)
                 break
-            except FileNotFoundError:  # the folder was cleared between its making and its use
+            # The folder was cleared between its making and its use, or while it was being made.
+            except (FileNotFoundError, FileExistsError):
                 if not tries_left:
                     raise
         with suppress(FileNotFoundError), open(self.folder / _WRITTEN, "ab") as stream:
