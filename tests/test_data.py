@@ -318,6 +318,28 @@ def test_what_xla_finds_out_too_late_is_trained_in_graph_mode_too():
         training.train(mine, runs, mode="xla")
 
 
+def test_even_what_can_not_be_read_is_tried_under_xla_only_once(monkeypatch):
+    """Its digest is another at each try, so that by it nothing would be known the next time."""
+    from anneal_utils.training import program
+
+    def build():
+        return keras.Sequential([keras.Input((3,)), AsLongAsItSays(), L.Dense(1), L.Dense(1)])
+
+    named, tries = program.Program._name, []
+
+    def unread(self, *given):
+        named(self, *given)
+        self.readable, self.digest = False, f"try {len(tries)}"
+        tries.append(self)
+        assert len(tries) < 4, "it goes on for ever"
+
+    monkeypatch.setattr(program.Program, "_name", unread)
+    mine, runs = problem(build, A, NUMBER), training.grid({"c": 0.1})
+    with pytest.warns(UserWarning, match="XLA can not compile 'mine'"):
+        frame = training.train(mine, runs)
+    assert len(tries) == 2 and frame["val_loss"].notna().all()
+
+
 # ------------------------------------------------------------------------------- chance losses
 
 

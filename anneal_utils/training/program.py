@@ -72,14 +72,15 @@ class Program:
             rule = f"can not compile {', '.join(lacking)}; use mode 'auto' or 'graph'"
             _checks.fail("mode", mode, rule)
         if lacking or (opaque and mode == "auto" and chosen == "xla"):
-            _warn_once(", ".join(lacking or opaque))
+            warn_once(f"XLA can not compile {', '.join(lacking or opaque)}")
+            chosen = "graph"
+            self._trace(chosen)
+        # By its text, which even a program has that can not be read in full.
+        self.text = identity.program(self.concrete)
+        if mode == "auto" and chosen == "xla" and self.text in _uncompilable:
             chosen = "graph"
             self._trace(chosen)
         self._name(chosen, opaque)
-        if mode == "auto" and self.digest in _uncompilable:
-            chosen = "graph"
-            self._trace(chosen)
-            self._name(chosen, opaque)
         self.exact = chosen == "graph"  # then the rates too are to be fit's, to the last bit
         self.may_not_compile = mode == "auto" and chosen == "xla"
         self.nodes = sum(len(part.node_def) for part in identity.functions(self.concrete))
@@ -174,10 +175,9 @@ class Program:
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
             if self.compiled or not self.may_not_compile or "XLA" not in str(error):
                 raise
-            _uncompilable.add(self.digest)
-            what = f"{self.problem.name!r} ({str(error).splitlines()[0].rstrip('.')})"
-            _warn_once(what)
-            raise Uncompilable(f"XLA can not compile {what}") from error
+            _uncompilable.add(self.text)
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise Uncompilable(f"XLA can not compile {self.problem.name!r} ({reason})") from error
         history = history.numpy()  # waits for the end of the run
         self.compiled = True
         self.seats.put(seat)
@@ -318,14 +318,15 @@ class Uncompilable(Exception):
     """XLA turned out not to compile a program; the next of its kind is one in graph mode."""
 
 
-_uncompilable: set[str] = set()  # digests of such programs
+_uncompilable: set[str] = set()  # texts of such programs
 _warned: set[str] = set()
 
 
-def _warn_once(what: str) -> None:
-    if what not in _warned:
-        _warned.add(what)
-        warnings.warn(f"XLA can not compile {what}: trained in graph mode.", stacklevel=3)
+def warn_once(why: str) -> None:
+    """Say why something is trained in graph mode."""
+    if why not in _warned:
+        _warned.add(why)
+        warnings.warn(f"{why}: trained in graph mode.", stacklevel=3)
 
 
 _programs = Recent(512 << 20)  # the most recently used programs, so that a re-run is instant
@@ -365,4 +366,5 @@ def program_of(problem: Problem, run: Run, epochs: int, mode: str) -> Program:
 def _kept(key) -> Program | None:
     """The program of that key, unless it turned out not to compile."""
     program = _programs.get(key)
-    return None if program and program.digest in _uncompilable else program
+    late = program and not program.exact and program.text in _uncompilable
+    return None if late else program

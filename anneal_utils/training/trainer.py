@@ -12,7 +12,7 @@ from anneal_utils.problems import Problem
 from anneal_utils.store import Record, chosen
 from anneal_utils.training.feedback import plateau_vector
 from anneal_utils.training.frames import Outcome, frame_of
-from anneal_utils.training.program import Program, Uncompilable, program_of
+from anneal_utils.training.program import Program, Uncompilable, program_of, warn_once
 from anneal_utils.training.recipes import Run, is_of_the_epoch
 from anneal_utils.training.runs import rates
 from anneal_utils.training.shelf import Shelf, columns_of
@@ -101,9 +101,10 @@ def outcomes_of(
     while True:
         try:
             return _outcomes(problem, runs, *given)
-        except Uncompilable:  # known now, so that the next try is another
+        except Uncompilable as error:  # known now, so that the next try is another
             if not falls_back:
                 raise
+            warn_once(str(error))
 
 
 def _outcomes(problem, runs, weights, mode, threads, progress, store):
