@@ -325,6 +325,8 @@ def test_even_what_can_not_be_read_is_tried_under_xla_only_once(monkeypatch):
     def build():
         return keras.Sequential([keras.Input((3,)), AsLongAsItSays(), L.Dense(1), L.Dense(1)])
 
+    monkeypatch.setattr(program, "_uncompilable", set())  # as in a new process
+    monkeypatch.setattr(program, "_warned", set())
     named, tries = program.Program._name, []
 
     def unread(self, *given):

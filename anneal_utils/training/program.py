@@ -75,8 +75,7 @@ class Program:
             warn_once(f"XLA can not compile {', '.join(lacking or opaque)}")
             chosen = "graph"
             self._trace(chosen)
-        # By its text, which even a program has that can not be read in full.
-        self.text = identity.program(self.concrete)
+        # Known by its text, which even a program has that can not be read in full.
         if mode == "auto" and chosen == "xla" and self.text in _uncompilable:
             chosen = "graph"
             self._trace(chosen)
@@ -107,6 +106,7 @@ class Program:
             plateau_vector(None),
             *self.tuned_on(0),
         )
+        self.text = identity.program(self.concrete)
 
     def tuned_on(self, seed: int) -> list[np.ndarray]:
         """The rows on which a run of this seed is tuned; none where it is a part of its own."""
@@ -142,7 +142,7 @@ class Program:
             else:
                 captured.append(tensor)
         self.readable = readable
-        parts = (identity.program(self.concrete), captured, self.data_digest)
+        parts = (self.text, captured, self.data_digest)
         self.digest = (
             identity.digest(*parts, mode, identity.environment())
             if readable
