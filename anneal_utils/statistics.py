@@ -318,13 +318,20 @@ def performance_profile(ratios, at) -> np.ndarray:
 
 
 def expected_best(values) -> np.ndarray:
-    """Expected lowest loss of k trials drawn without replacement, for k = 1 .. n (Dodge 2019).
+    """Expected lowest loss of k trials drawn without replacement, for k = 1 .. n (Dodge 2019)."""
+    return expected_best_by_rank(np.sort(np.asarray(values, float)))
 
-    The i-th lowest of n (from 0) is the lowest of k with probability C(n-1-i, k-1) / C(n, k).
+
+def expected_best_by_rank(values) -> np.ndarray:
+    """Expected value of the best of k trials, for k = 1 .. n, from values in order of preference.
+
+    The order may come from other numbers than the values, as when trials are chosen on one part of
+    the data and valued on another. The i-th of n (from 0) is the best of k drawn without
+    replacement with probability C(n-1-i, k-1) / C(n, k).
     """
     from scipy.special import comb
 
-    values = np.sort(np.asarray(values, float))
+    values = np.asarray(values, float)
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
         _checks.fail("values", f"shape {values.shape}", "must be finite numbers, at least one")
     n = len(values)

@@ -2,7 +2,7 @@
 
 import contextlib
 
-from anneal_utils import benchmark
+from anneal_utils.benchmark import first as benchmark
 from anneal_utils.benchmark import plugins
 
 import pytest

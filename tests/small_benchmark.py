@@ -6,7 +6,8 @@ import subprocess
 import sys
 import time
 
-from anneal_utils import benchmark, store
+from anneal_utils import store
+from anneal_utils.benchmark import first as benchmark
 from anneal_utils.benchmark import plugins
 
 import pandas as pd
@@ -27,7 +28,8 @@ ARGUMENTS = [
 
 
 PLUGIN = '''"""A user's method."""
-from anneal_utils import benchmark, problems, schedules
+from anneal_utils import problems, schedules
+from anneal_utils.benchmark import first as benchmark
 import keras
 
 @schedules.register("mine")
@@ -71,7 +73,7 @@ def kept(folder):
 
 def command(*arguments, **kwargs):
     return subprocess.Popen(
-        [sys.executable, "-m", "anneal_utils.benchmark", *map(str, arguments)],
+        [sys.executable, "-m", "anneal_utils.benchmark", "--protocol", "1", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

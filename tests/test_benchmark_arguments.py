@@ -3,7 +3,8 @@
 import dataclasses
 import json
 
-from anneal_utils import benchmark, problems, schedules
+from anneal_utils import problems, schedules
+from anneal_utils.benchmark import first as benchmark
 
 import numpy as np
 import pytest

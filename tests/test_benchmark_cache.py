@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from anneal_utils import benchmark, identity, problems, schedules
+from anneal_utils import identity, problems, schedules
+from anneal_utils.benchmark import first as benchmark
 from anneal_utils.benchmark import plugins
 
 import keras
@@ -135,7 +136,15 @@ def test_another_setting_is_computed_again_and_a_comment_is_not(reference, tmp_p
     shutil.copytree(Path(benchmark.__file__).parents[1], package)
     for module in package.rglob("*.py"):
         module.write_text(f"{module.read_text()}\n# A comment that changes no number.\n")
-    command_ = [sys.executable, "-m", "anneal_utils.benchmark", "run", *ARGUMENTS]
+    command_ = [
+        sys.executable,
+        "-m",
+        "anneal_utils.benchmark",
+        "run",
+        "--protocol",
+        "1",
+        *ARGUMENTS,
+    ]
     command_ += ["--cache", str(tmp_path), "--out", str(tmp_path / "out")]
     # Of what is computed again a part is enough.
     part = ["--problem", SMALL["problems"][0], "--schedule", "linear"]

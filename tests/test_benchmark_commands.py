@@ -2,7 +2,8 @@
 
 import re
 
-from anneal_utils import benchmark, problems, schedules
+from anneal_utils import problems, schedules
+from anneal_utils.benchmark import first as benchmark
 
 import pytest
 from small_benchmark import ARGUMENTS, PLUGIN, assert_same, files

@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 
-from anneal_utils import _signals, benchmark, identity, problems, schedules
-from anneal_utils.benchmark import driver, plugins, running
+from anneal_utils import _signals, identity, problems, schedules
+from anneal_utils.benchmark import driver, plugins
+from anneal_utils.benchmark import first as benchmark
+from anneal_utils.benchmark.first import running
 
 import keras
 import pytest

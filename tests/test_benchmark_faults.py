@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 
-from anneal_utils import _signals, benchmark
-from anneal_utils.benchmark import commands
+from anneal_utils import _signals
+from anneal_utils.benchmark import first as benchmark
+from anneal_utils.benchmark.first import commands
 
 import pandas as pd
 import pyarrow as pa

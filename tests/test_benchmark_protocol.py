@@ -1,7 +1,9 @@
 """The benchmark's protocol: equal trials, an interior peak, paired report seeds."""
 
-from anneal_utils import benchmark, problems, training
-from anneal_utils.benchmark import planning, tasks
+from anneal_utils import problems, training
+from anneal_utils.benchmark import first as benchmark
+from anneal_utils.benchmark import tasks
+from anneal_utils.benchmark.first import planning
 
 import numpy as np
 import pandas as pd

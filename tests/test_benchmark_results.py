@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from anneal_utils import benchmark, identity, problems
+from anneal_utils import identity, problems
+from anneal_utils.benchmark import first as benchmark
 
 import pandas as pd
 import pytest

@@ -5,7 +5,8 @@ import pickle
 import re
 from dataclasses import replace
 
-from anneal_utils import benchmark, problems, training
+from anneal_utils import problems, training
+from anneal_utils.benchmark import first as benchmark
 
 import keras
 import numpy as np

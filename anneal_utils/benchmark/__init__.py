@@ -1,67 +1,40 @@
-"""Every schedule against every other, under one protocol, on one machine or on a cluster.
+"""Every schedule against every other, under one plan, on one machine or on a cluster.
 
-A *method* is an optimizer with a schedule (and its knobs); it competes on a problem at a horizon.
-The protocol gives every method the same number of trials: a logarithmic grid of peaks, around a
-centre that one coarse scan finds for all methods of the same problem, optimizer and horizon, and
-extended past an edge until the best peak lies inside. Tuning seeds and report seeds are disjoint;
-the tuned peak alone is run again on the report seeds, the same for all methods; a diverged run
-counts as ``problem.chance_loss`` and as a failure. Sources: Choi et al. 2019 (search spaces),
-Schneider et al. 2019 (sensitivity), Schmidt et al. 2021 (equal budgets). Taught in notebook 07.
+A *method* is a shape with its knobs; it is tuned and compared in *settings*: a problem, an
+optimizer, a horizon. What is compared, and how, is a file that was committed before the results,
+``data/benchmark/plan.toml``: every method gets the same number of trials from one Sobol design
+over peak, warmup and its own knobs; it is chosen on a problem's tune part and reported on the test
+part, on fresh seeds; every interval draws the tuning seeds again and so chooses anew. Sources:
+Choi et al. 2019 (search spaces), Schmidt et al. 2021 (equal budgets), Dahl et al. 2023 (tuning is
+part of a method).
 
 Runs are computed in chunks: in this process, over processes, or on a Dask cluster, with the same
 bits. Finished runs are kept in the store (see :mod:`anneal_utils.store`), so an interrupted
 benchmark goes on where it was.
 
-    python -m anneal_utils.benchmark run --profile quick
+    python -m anneal_utils.benchmark run --problem digits --schedule constant linear
     python -m anneal_utils.benchmark show
 """
 
-import importlib
+from anneal_utils import _lazy
 
-from anneal_utils import _needs
-
-# A room is imported when something in it is asked for: TensorFlow takes seconds, and the command
-# line has to be able to answer a Ctrl-C before that.
 _ROOMS = {
-    "protocol": (
-        *("DOWNLOADS", "METHOD", "PROFILES", "Protocol", "TUNING", "default_problems"),
-        *("optimizer_names", "register_optimizer", "settings"),
-    ),
+    "spaces": ("Axis", "design"),
     "entrants": ("parse",),
-    "chunks": ("Chunk", "FORMAT"),
-    "planning": (),
-    "trials": (),
+    "plan": ("Entry", "Method", "Plan", "Setting"),
+    "chunks": ("Chunk",),
+    "tuning": (),
     "plugins": ("Plugin",),
     "tasks": ("Stopped",),
     "executors": (),
-    "finished": ("CACHE", "Cache"),
+    "finished": ("Cache",),
     "driver": ("RUNS_PER_TASK",),
-    "results": ("COMMITTED", "OUT", "Results", "load", "save"),
-    "staleness": ("stale",),
+    "evidence": ("COMMITTED", "Evidence", "OUT", "load", "save"),
     "running": ("run",),
-    "analysis": (
-        *("against", "anytime", "best_of_k", "cube", "paired", "profile", "ranking", "ratios"),
-        *("regret", "select", "sensitivity", "sensitivity_widths", "worst_case"),
-    ),
-    "advice": ("recommendation",),
+    "draws": ("Drawn", "drawn"),
+    "contrasts": ("difference", "pooled", "table"),
+    "views": ("anytime", "budget", "profile", "standings", "usable", "worst_case"),
+    "report": (),
     "commands": ("EXAMPLES", "main"),
 }
-__all__ = sorted(name for names in _ROOMS.values() for name in names)
-
-
-def __getattr__(name: str):
-    """A public name, or a room, at its first use."""
-    for room, names in _ROOMS.items():
-        if name == room or name in names:
-            if missing := _needs.tensorflow(__name__):
-                raise ImportError(missing)
-            module = importlib.import_module(f"{__name__}.{room}")
-            found = module if name == room else getattr(module, name)
-            globals()[name] = found
-            return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    """The public names too, before they are used."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = _lazy.rooms(__name__, _ROOMS, globals())

@@ -1,98 +1,101 @@
-"""The command line: run, list, show."""
+"""The command line: run, list, show, cost; ``--protocol 1`` is the first edition's."""
 
 import argparse
 import errno
+import itertools
 import os
 import sys
 from pathlib import Path
 
-from anneal_utils import _signals, benchmark, schedules
-from anneal_utils.benchmark.analysis import ranking
+from anneal_utils import _signals, benchmark, optimizers, problems, schedules
+from anneal_utils.benchmark import evidence, report
+from anneal_utils.benchmark.plan import COMMITTED, Plan
 from anneal_utils.benchmark.plugins import Plugin, load_plugin
-from anneal_utils.benchmark.protocol import (
-    DOWNLOADS,
-    METHOD,
-    PROFILES,
-    default_problems,
-    optimizer_names,
-    settings,
-)
-from anneal_utils.benchmark.results import OUT, Results, load, refuse_other_version, save
 from anneal_utils.benchmark.running import run
 from anneal_utils.benchmark.tasks import Stopped
 
-import pandas as pd
-
 EXAMPLES = """examples:
-  python -m anneal_utils.benchmark run --profile quick
-  python -m anneal_utils.benchmark run --problem digits --schedule constant cosine:warmup=0,0.1
-  python -m anneal_utils.benchmark run --profile full --jobs 2 --out build/full
+  python -m anneal_utils.benchmark run --problem digits --schedule constant linear
+  python -m anneal_utils.benchmark run --jobs 2 --out build/full
   python -m anneal_utils.benchmark run --dask tcp://127.0.0.1:8786
-  python -m anneal_utils.benchmark run --plugin mine.py --schedule mine cosine constant
-  python -m anneal_utils.benchmark show --optimizer sgd
-An interrupted run goes on when the same command is given again.
+  python -m anneal_utils.benchmark run --plugin mine.py --schedule mine linear constant
+  python -m anneal_utils.benchmark cost
+  python -m anneal_utils.benchmark show --optimizer adamw
+  python -m anneal_utils.benchmark run --protocol 1 --profile quick
+An interrupted run goes on when the same command is given again; a problem that is done is in the
+folder and is not computed again.
 """
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence."""
 
     def error(self, message):
+        """End with the reason."""
         self.exit(2, f"{message[0].upper()}{message[1:].rstrip('.')}.\n")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def parser() -> argparse.ArgumentParser:
+    """The parser of the present protocol."""
+    whole = Parser(
         prog="python -m anneal_utils.benchmark",
-        description=benchmark.__doc__.splitlines()[0],
+        description=benchmark.__doc__.split("\n\n    python", 1)[0],
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    commands = whole.add_subparsers(dest="command", required=True)
     kind = dict(
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    go = commands.add_parser("run", help="compute, or go on computing, and rank", **kind)
-    go.add_argument("--profile", choices=list(PROFILES), default="quick", help="default: quick")
-    go.add_argument("--problem", nargs="+", metavar="P", help="name, or name:knob=value")
-    go.add_argument(
-        "--schedule",
-        nargs="+",
-        metavar="S",
-        help="name, or name:knob=value,value (variants share the budget)",
-    )
-    go.add_argument("--optimizer", nargs="+", metavar="O", help=", ".join(optimizer_names()))
-    go.add_argument("--horizon", nargs="+", type=float, metavar="H", help="times the epochs")
-    go.add_argument("--budget", type=int, help="trials of every method")
-    go.add_argument("--peak", nargs="+", type=float, help="a first grid instead of the scan")
-    go.add_argument("--seeds", type=int, help="report runs of every method")
-    go.add_argument("--tuning-seeds", type=int, help="runs of every trial")
-    go.add_argument("--ratio", type=float, help="between neighbouring peaks (default 2)")
-    go.add_argument("--extensions", type=int, help="most trials past an edge (default 8)")
+
+    def add(name: str, told: str) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=told, **kind)
+        one.add_argument("--plugin", nargs="+", default=[], help="files that register more")
+        return one
+
+    def narrowed(one: argparse.ArgumentParser) -> None:
+        one.add_argument("--problem", nargs="+", metavar="P", help="label, name or name:knob=value")
+        one.add_argument("--schedule", nargs="+", metavar="S", help="method of the plan, or name")
+        one.add_argument("--optimizer", nargs="+", metavar="O", help=", ".join(optimizers.names()))
+        one.add_argument("--horizon", nargs="+", type=float, metavar="H", help="times the epochs")
+
+    go = add("run", "compute, or go on computing, and compare")
+    price = add("cost", "what the plan costs, problem by problem")
+    for one in (go, price):
+        narrowed(one)
+        one.add_argument("--plan", type=Path, default=COMMITTED, help="default: the committed one")
+        one.add_argument("--trials", type=int, help="of every method; a power of two")
+        one.add_argument("--tuning-seeds", type=int, help="runs of every trial")
+        one.add_argument("--seeds", type=int, help="report runs of every candidate")
     modes = ("auto", "graph", "xla")
     go.add_argument("--mode", choices=modes, default="auto", help="of training (default: auto)")
     go.add_argument("--jobs", type=int, default=1, help="processes (default: this one, threads)")
     go.add_argument("--dask", metavar="ADDRESS", help="of a running scheduler")
     go.add_argument("--cache", type=Path, help="folder of finished runs (default: the store)")
-    go.add_argument("--plugin", nargs="+", default=[], help="files that register more")
-    go.add_argument("--out", type=Path, default=OUT, help="folder (default build/benchmark)")
-    names = commands.add_parser("list", help="problems, schedules, optimizers, profiles", **kind)
-    names.add_argument("--plugin", nargs="+", default=[], help="files that register more")
-    table = commands.add_parser("show", help="the ranking of finished results", **kind)
-    table.add_argument("--out", type=Path, default=OUT, help="folder (default build/benchmark)")
-    for name in ("problem", "schedule", "optimizer"):
-        table.add_argument(f"--{name}", nargs="+")
-    table.add_argument("--horizon", type=float)
-    table.add_argument("--plugin", nargs="+", default=[], help="files that register more")
-    return parser
+    go.add_argument("--fresh", action="store_true", help="also what the folder has already")
+    go.add_argument("--protocol", type=int, choices=(1, 2), default=2, help="1: first edition's")
+    table = add("show", "what finished results say")
+    narrowed(table)
+    for one in (go, table):
+        one.add_argument("--out", type=Path, default=evidence.OUT, help=f"default {evidence.OUT}")
+    add("list", "problems, schedules, optimizers, the plan")
+    return whole
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code: 0, 2 (bad input, a stop) or 130 (Ctrl-C, `kill`)."""
-    options = _parser().parse_args(arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if (place := _first(arguments)) is None:
+        chosen, handlers = parser(), {"run": _run, "list": _list, "show": _show, "cost": _cost}
+    else:
+        from anneal_utils.benchmark.first import commands as first
+
+        del arguments[place : place + 2]
+        chosen, handlers = first.parser(), first.HANDLERS
+    options = chosen.parse_args(arguments)
     try:
-        {"run": _run, "list": _list, "show": _show}[options.command](options)
+        handlers[options.command](options)
     except (ValueError, Stopped) as error:
         if _signals.asked():
             return _stopped()
@@ -120,6 +123,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _first(arguments: list[str]) -> int | None:
+    """Where ``--protocol 1`` stands, if it does."""
+    pairs = itertools.pairwise(arguments)
+    return next((i for i, pair in enumerate(pairs) if pair == ("--protocol", "1")), None)
+
+
 def _stopped() -> int:
     """The end that a signal asks for."""
     _signals.ending()
@@ -127,71 +136,63 @@ def _stopped() -> int:
     return 130
 
 
-def _run(options) -> None:
-    refuse_other_version(options.out)
-    wanted = settings(
-        options.profile,
+def _given(options) -> dict:
+    return dict(
         problems=options.problem,
         schedules=options.schedule,
         optimizers=options.optimizer,
         horizons=options.horizon,
-        budget=options.budget,
-        peaks=options.peak,
-        seeds=options.seeds,
+        trials=options.trials,
         tuning_seeds=options.tuning_seeds,
-        ratio=options.ratio,
-        extensions=options.extensions,
+        report_seeds=options.seeds,
     )
-    results = run(
-        **wanted,
+
+
+def _run(options) -> None:
+    found = run(
+        options.plan,
+        **_given(options),
+        out=options.out,
+        fresh=options.fresh,
         jobs=options.jobs,
         dask=options.dask,
         cache=options.cache,
         mode=options.mode,
         plugins=options.plugin,
     )
-    save(results, options.out)
-    count = results.provenance["runs"]
-    print(f"{count['computed']} runs computed, {count['from_cache']} read from the cache.")
-    _print(results)
+    computed = sum(facts["runs"]["computed"] for facts in found.provenance.values())
+    read = sum(facts["runs"]["from_cache"] for facts in found.provenance.values())
+    print(f"{computed} runs computed, {read} read from the store.")
+    print(report.text(found))
+
+
+def _cost(options) -> None:
+    _plugins(options)
+    table = benchmark.running.planned(options.plan, **_given(options)).cost()
+    print(table.to_string(index=False, float_format="{:.1f}".format))
+    print(f"{table['runs'].sum()} runs, {table['minutes'].sum():.0f} minutes.")
 
 
 def _show(options) -> None:
-    for path in options.plugin:
-        load_plugin(Plugin.read(path))
-    given = {name: getattr(options, name) for name in METHOD}
-    _print(load(options.out), **{k: v for k, v in given.items() if v is not None})
-
-
-def _print(results: Results, **which) -> None:
-    horizons = results.provenance["horizons"]
-    if "horizon" not in which and len(horizons) > 1 and 1.0 not in horizons:
-        which["horizon"] = horizons[-1]
-    table = ranking(results, **which)
-    problems_, seeds = results.provenance["problems"], results.provenance["protocol"]["seeds"]
-    chosen = which.get("problem", problems_)
-    print(f"{len(chosen)} problems, {seeds} report seeds; rank 1 is best, interval over seeds.")
-    text = {
-        "schedule": table["schedule"],
-        "rank": [
-            f"{r:.2f} [{a:.2f}, {b:.2f}]" for r, a, b in table[["rank", "low", "high"]].values
-        ],
-        "regret": table["regret"].map("{:.3f}".format),
-        "width": table["width"].map("{:.2f}".format),
-        "failures": table["failures"].map("{:.1%}".format),
-        "trials": table["trials"].map("{:.1f}".format),
-        "interior": table["interior"].map("{:.0%}".format),
-    }
-    print(pd.DataFrame(text).to_string(index=False))
+    _plugins(options)
+    which = dict(problem=options.problem, schedule=options.schedule, optimizer=options.optimizer)
+    which = {name: value for name, value in which.items() if value is not None}
+    if options.horizon is not None:
+        which["horizon"] = options.horizon
+    print(report.text(evidence.load(options.out).select(**which)))
 
 
 def _list(options) -> None:
+    _plugins(options)
+    plan = Plan.read()
+    print("problems of the plan: " + ", ".join(plan.entries))
+    print("problems: " + ", ".join(problems.names()))
+    print("methods of the plan: " + ", ".join(plan.methods))
+    print("schedules: " + ", ".join(schedules.names()))
+    print("optimizers: " + ", ".join(optimizers.names()))
+    print(f"plan: version {plan.version}, {plan.digest}")
+
+
+def _plugins(options) -> None:
     for path in options.plugin:
         load_plugin(Plugin.read(path))
-    print("problems: " + ", ".join(default_problems()))
-    print("  (with a download: " + ", ".join(DOWNLOADS) + ")")
-    print("schedules: " + ", ".join(schedules.names()))
-    print("optimizers: " + ", ".join(optimizer_names()))
-    for name, profile in PROFILES.items():
-        shown = {k: "all" if v is None else v for k, v in profile.items()}
-        print(f"profile {name}: " + "; ".join(f"{k} {v}" for k, v in shown.items()))

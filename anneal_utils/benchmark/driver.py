@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from concurrent import futures
 
 from anneal_utils import _checks, identity
-from anneal_utils.benchmark.chunks import table_of
-from anneal_utils.benchmark.entrants import problem_of
 from anneal_utils.benchmark.executors import Inline
 from anneal_utils.benchmark.tasks import Stopped, Task, compute
 
@@ -41,31 +39,25 @@ class Driver:
                 self._collect()
         return self.results
 
-    def _advance(self, index, protocol, chunks=(), tables=None) -> None:
-        """Send a protocol its tables; read or plan what it asks for next."""
+    def _advance(self, index, protocol, outcomes=None) -> None:
+        """Send a protocol what its runs gave; read or plan what it asks for next."""
         while True:
             try:
-                if tables is not None:
-                    problem = problem_of(chunks[0].problem)
-                    tables = [
-                        table_of(chunk, problem, outcomes)
-                        for chunk, outcomes in zip(chunks, tables, strict=True)
-                    ]
-                chunks = protocol.send(tables)
+                chunks = protocol.send(outcomes)
             except StopIteration as end:
                 self.results[index] = end.value
                 return
             names = self.cache.names(chunks)
             if not self.inline:
                 _refuse_unreadable(chunks, names)
-            tables = self.cache.read(chunks)
-            found = sum(len(c) for c, t in zip(chunks, tables, strict=True) if t is not None)
+            outcomes = self.cache.read(chunks)
+            found = sum(len(c) for c, o in zip(chunks, outcomes, strict=True) if o is not None)
             self.reused += found
-            missing = [i for i, table in enumerate(tables) if table is None]
+            missing = [i for i, several in enumerate(outcomes) if several is None]
             self.bar.update(found)
             if missing:
                 break
-        order = {"index": index, "protocol": protocol, "chunks": chunks, "tables": tables}
+        order = {"index": index, "protocol": protocol, "outcomes": outcomes}
         order["left"] = len(missing)
         for part in _split(missing, [len(chunk) for chunk in chunks]):
             task = Task(
@@ -83,7 +75,7 @@ class Driver:
         for future in done:
             task, (order, part) = self.flying.pop(future)
             try:
-                tables = future.result()
+                found = future.result()
             except (ValueError, Stopped, OSError):
                 raise
             except (Exception, futures.CancelledError) as error:
@@ -93,14 +85,14 @@ class Driver:
                 raise Stopped(
                     f"A worker was lost ({reason}): what was finished is kept, start again."
                 ) from error
-            self.cache.write(task.chunks, tables)
-            for i, chunk, outcomes in zip(part, task.chunks, tables, strict=True):
-                order["tables"][i] = outcomes
+            self.cache.write(task.chunks, found)
+            for i, chunk, outcomes in zip(part, task.chunks, found, strict=True):
+                order["outcomes"][i] = outcomes
                 self.computed += len(chunk)
                 self.bar.update(len(chunk))
             order["left"] -= len(part)
             if not order["left"]:
-                self._advance(order["index"], order["protocol"], order["chunks"], order["tables"])
+                self._advance(order["index"], order["protocol"], order["outcomes"])
 
 
 def _refuse_unreadable(chunks, names) -> None:

@@ -1,10 +1,11 @@
 """What competes, and on what: problems and schedules as they are given, by text or as objects."""
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Iterable, Mapping
 
-from anneal_utils import _checks, problems, schedules
+from anneal_utils import _checks, optimizers, problems, schedules
 
 import numpy as np
 
@@ -104,6 +105,26 @@ def _settled(given: str | problems.Problem) -> str | problems.Problem:
         "is the name of a registered problem, and this object is another one: pass the text "
         "(name, or name:knob=value), or the object under a name of its own",
     )
+
+
+# -------------------------------------------------------------------------------------- optimizers
+
+
+def maker_of(text: str):
+    """The maker of the optimizer written ``name`` or ``name:knob=value``.
+
+    The same object for the same text, since runs of one maker share a program.
+    """
+    name, variants = parse(text)
+    if len(variants) > 1:
+        _checks.fail("optimizer", text, "must give one value to each knob")
+    make = optimizers.catalogue.registry[name]
+    return _with_knobs(make, variants[0]) if variants[0] else make
+
+
+@functools.lru_cache(maxsize=256)
+def _with_knobs(make, knobs):
+    return functools.partial(make, **dict(knobs))
 
 
 # --------------------------------------------------------------------------------------- schedules

@@ -60,20 +60,23 @@ def _execute(plugin: Plugin) -> None:
         raise ValueError(f"plugin = {plugin.name!r}: {type(error).__name__}: {error}") from error
 
 
-def refuse_what_workers_lack(groups, methods) -> None:
-    """What this process alone has: workers could not know it."""
-    for group in groups:
-        if not isinstance(group.problem, str):
+def refuse_what_workers_lack(problems_, optimizers_, schedules_) -> None:
+    """What this process alone has: workers could not know it.
+
+    Problems as they were given, optimizers as texts, schedules by name.
+    """
+    for problem in problems_:
+        if not isinstance(problem, str):
             _checks.fail(
                 "problem",
-                group.problem.name,
+                problem.name,
                 "is an object of this process; for other processes (jobs > 1, Dask) put a function "
                 "that returns it, under problems.register, into a file and pass it as a plugin",
             )
     used = {
-        "schedule": {name for name, _ in methods.values()},
-        "problem": {parse(group.problem)[0] for group in groups},
-        "optimizer": {group.optimizer for group in groups},
+        "schedule": set(schedules_),
+        "problem": {parse(problem)[0] for problem in problems_},
+        "optimizer": {parse(optimizer)[0] for optimizer in optimizers_},
     }
     for kind, registry in REGISTRIES.items():
         for name in sorted(used[kind]):

@@ -1,105 +1,183 @@
-"""The benchmark from end to end: plan, compute, gather."""
+"""The benchmark from end to end: a plan, its runs, what was measured."""
 
 import datetime
 import hashlib
 import platform
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from anneal_utils import _checks, headless, identity, training
-from anneal_utils.benchmark.chunks import FORMAT
+from anneal_utils.benchmark import evidence
 from anneal_utils.benchmark.driver import Driver
-from anneal_utils.benchmark.entrants import label_of, listed, problem_of
+from anneal_utils.benchmark.entrants import build, listed, problem_of
+from anneal_utils.benchmark.evidence import Evidence
 from anneal_utils.benchmark.executors import executor_of
 from anneal_utils.benchmark.finished import Cache
-from anneal_utils.benchmark.planning import plan
+from anneal_utils.benchmark.plan import Plan, epochs_at
 from anneal_utils.benchmark.plugins import Plugin, load_plugin, refuse_what_workers_lack
-from anneal_utils.benchmark.protocol import METHOD
-from anneal_utils.benchmark.results import Results, plain_text
-from anneal_utils.benchmark.trials import protocol_of
+from anneal_utils.benchmark.spaces import AXES
+from anneal_utils.benchmark.tuning import protocol_of, trials_of
 from anneal_utils.problems import Problem
 
+import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 
 def run(
-    problems: str | Problem | Iterable[str | Problem] | None = None,
-    schedules: str | tuple | Iterable | Mapping | None = None,
-    optimizers: str | Iterable[str] = ("sgd",),
+    plan: Plan | str | Path | None = None,
     *,
-    horizons: float | Iterable[float] = (1.0,),
-    extra_horizons: Mapping | None = None,
-    extra_problems: str | Problem | Iterable[str | Problem] | None = None,
+    problems=None,
+    schedules: str | Iterable[str] | None = None,
+    optimizers: str | Iterable[str] | None = None,
+    horizons: float | Iterable[float] | None = None,
+    trials: int | None = None,
+    tuning_seeds: int | None = None,
+    report_seeds: int | None = None,
+    out: str | Path | None = None,
+    fresh: bool = False,
     jobs: int = 1,
     dask: str | None = None,
     cache=None,
     plugins: str | Path | Plugin | Iterable = (),
     mode: str = "auto",
     progress: bool | None = None,
-    **protocol,
-) -> Results:
-    """Rank schedules under the protocol; finished runs are read from ``cache``, a store.
+) -> Evidence:
+    """Measure what the plan says, problem by problem; finished runs are read from the store.
 
-    Of each of the following one, or a list. ``problems``: names, texts such as
-    ``"digits_noisy:noise=0.4"``, or ``Problem`` objects, which are called by their ``name`` and
-    work in this process only; by default all that need no download. ``schedules``: names, texts
-    such as ``"cosine:warmup=0,0.1"`` (two variants inside one budget; see :func:`parse`) or pairs
-    ``("wsd", {"cooldown": 0.3})``, or ``{label: one of these}``; by default all. ``optimizers``:
-    of :func:`optimizer_names`. ``horizons``: multiples of each problem's epochs;
-    ``extra_horizons``: ``{optimizer: more of them}``, for ``extra_problems`` (default: all).
-    ``plugins``: files that register more.
+    ``plan``: a :class:`Plan`, its file, or None for the committed one. Of it only these:
+    ``problems`` (labels; also registered problems and ``Problem`` objects, which the plan need not
+    know and which work in this process only), ``schedules`` (labels of methods, or registered
+    schedules, which are tuned in peak and warmup), ``optimizers``, ``horizons`` (multiples of each
+    problem's epochs). ``trials`` (a power of two), ``tuning_seeds``, ``report_seeds``: in place of
+    the plan's.
 
-    ``jobs``: processes (1: this one, with threads); ``dask``: a scheduler's address instead.
-    ``protocol``: fields of :class:`Protocol`.
+    ``out``: a folder in which each problem is saved when it is done; one whose results are there
+    already, of this plan and of these versions, is not computed again unless ``fresh``. ``jobs``:
+    processes (1: this one, with threads); ``dask``: a scheduler's address instead. ``cache``: a
+    store (see :mod:`anneal_utils.store`). ``plugins``: files that register more.
 
-    ``ValueError`` for bad input; :class:`Stopped` or ``OSError`` where it could not go on.
+    ``ValueError`` for bad input, and for a plan above its own budget; :class:`Stopped` or
+    ``OSError`` where it could not go on.
+
+    >>> small = dict(trials=4, tuning_seeds=2, report_seeds=2, progress=False)
+    >>> found = run(problems="article", schedules=["constant", "linear"], **small)
+    >>> sorted(set(found.report["optimizer"]))
+    ['adamw', 'momentum']
     """
-    started = time.time()
     plugins = listed("plugins", plugins, str | Path | Plugin, "must be a file or a list of files")
     plugins = [p if isinstance(p, Plugin) else Plugin.read(p) for p in plugins]
     for plugin in plugins:
         load_plugin(plugin)
-    extra = (extra_horizons, extra_problems)
-    groups, methods, protocol = plan(problems, schedules, optimizers, horizons, extra, protocol)
+    given = (problems, schedules, optimizers, horizons, trials, tuning_seeds, report_seeds)
+    plan = planned(plan, *given)
     jobs = _checks.count("jobs", jobs)
     _checks.choice("mode", mode, ("auto", "graph", "xla"))
+    check(plan)
     if jobs > 1 or dask is not None:
-        refuse_what_workers_lack(groups, methods)
+        where = [entry.load for entry in plan.entries.values()], plan.optimizers()
+        refuse_what_workers_lack(*where, [method.schedule for method in plan.methods.values()])
     keep = Cache(cache, mode)
-    total = len(groups) * (
-        (protocol.peaks is None) * protocol.scan_points * protocol.tuning_seeds
-        + len(methods) * (protocol.budget * protocol.tuning_seeds + protocol.seeds)
-    )
     show = not headless() if progress is None else progress
+    parts = []
     with (
         executor_of(jobs, dask) as (executor, width, threads, place),
-        tqdm(total=total, disable=not show, delay=2, unit="run", smoothing=0.05) as bar,
+        tqdm(total=int(plan.cost()["runs"].sum()), disable=not show, delay=2, unit="run") as bar,
     ):
-        driver = Driver(executor, width, threads, keep, plugins, bar)
-        parts = driver.run([protocol_of(group, methods, protocol) for group in groups])
-        bar.total = bar.n  # the extensions are known now
-    trials = pd.DataFrame([row for rows, _ in parts for row in rows])
-    competed = {label_of(group.problem): group.problem for group in groups}
-    report = pd.concat([table for _, tables in parts for table in tables], ignore_index=True)
-    own = [*METHOD, "epochs", "knobs"]
-    report = report[[*own, *[column for column in report if column not in own]]]
-    provenance = {
-        "format": FORMAT,
+        for label in plan.entries:
+            part = None if fresh or out is None else _finished(plan, label, out)
+            if part is None:
+                started, driver = time.time(), Driver(executor, width, threads, keep, plugins, bar)
+                found = driver.run(protocol_of(plan, one) for one in plan.settings(label))
+                facts = _facts(plan, label, plugins, mode, place)
+                facts["minutes"] = round((time.time() - started) / 60, 2)
+                facts["runs"] = {"computed": driver.computed, "from_cache": driver.reused}
+                tables = zip(*found, strict=True)
+                part = _evidence(label, facts, *tables)
+                if out is not None:
+                    evidence.save(part, out)
+            parts.append(part)
+    return evidence.gathered(parts)
+
+
+def planned(
+    plan=None,
+    problems=None,
+    schedules=None,
+    optimizers=None,
+    horizons=None,
+    trials=None,
+    tuning_seeds=None,
+    report_seeds=None,
+) -> Plan:
+    """The plan that :func:`run` follows when it is given these arguments."""
+    plan = plan if isinstance(plan, Plan) else Plan.read(*([] if plan is None else [plan]))
+    numbers = {"trials": trials, "tuning": tuning_seeds, "report": report_seeds}
+    return plan.select(
+        problems=_several("problems", problems, str | Problem),
+        methods=_several("schedules", schedules, str),
+        optimizers=_several("optimizers", optimizers, str),
+        horizons=_several("horizons", horizons, int | float),
+        **{name: value for name, value in numbers.items() if value is not None},
+    )
+
+
+def check(plan: Plan) -> None:
+    """``ValueError`` where something of the plan could not be computed, or costs too much."""
+    minutes, budget = plan.cost()["minutes"].sum(), plan.protocol["minutes"]
+    if minutes > budget:
+        _checks.fail("plan", f"{minutes:.0f} minutes", f"must cost at most its budget of {budget}")
+    for label, entry in plan.entries.items():
+        problem = problem_of(entry.load)
+        shortest = min(plan.settings(label), key=lambda setting: setting.horizon)
+        steps = epochs_at(problem.epochs, shortest.horizon) * problem.steps_per_epoch
+        for name in entry.methods:
+            for end in (0.0, 1 - 1e-9):
+                # Without the optimizer's own knobs, and with each knob at both of its ends.
+                places = np.full((1, AXES), end)
+                (trial,) = trials_of(plan, plan.methods[name], "", 0.1, 1.0, places)
+                build(plan.methods[name].schedule, trial.knobs, steps)
+
+
+def _several(argument: str, given, kinds):
+    if given is None:
+        return None
+    found = listed(argument, given, kinds, "must be one, or a list of them, as help tells")
+    if not found:
+        _checks.fail(argument, found, "must hold at least one")
+    return found
+
+
+def _finished(plan: Plan, label: str, out) -> Evidence | None:
+    """The problem's results in ``out``, if they are of this plan and of these versions."""
+    facts = evidence.facts_of(out, label)
+    same = (
+        facts is not None
+        and not isinstance(plan.entries[label].load, Problem)
+        and facts["plan"] == plan.of(label).digest
+        and facts["environment"] == identity.environment()
+    )
+    return evidence.load(out, [label]) if same else None
+
+
+def _facts(plan: Plan, label: str, plugins, mode: str, place: str) -> dict:
+    entry = plan.entries[label]
+    problem = problem_of(entry.load)
+    by_text = isinstance(entry.load, str)
+    return {
+        "version": plan.version,
+        "plan": plan.of(label).digest,
+        "load": entry.load if by_text else None,
+        "group": entry.group,
+        "chance": float(problem.chance),
+        "target": problem.target,
+        "epochs": problem.epochs,
+        "steps_per_epoch": problem.steps_per_epoch,
+        "test_samples": problem.samples("test"),
+        "schedules": {name: plan.methods[name].schedule for name in entry.methods},
+        "tuning_seeds": [plan.protocol["first_tuning_seed"], entry.tuning],
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "minutes": round((time.time() - started) / 60, 2),
-        "runs": {"computed": driver.computed, "from_cache": driver.reused},
-        "problems": list(competed),
-        "objects": [label for label, one in competed.items() if not isinstance(one, str)],
-        "chance": {label: float(problem_of(one).chance) for label, one in competed.items()},
-        "optimizers": list(dict.fromkeys(group.optimizer for group in groups)),
-        "schedules": list(methods),
-        "names": {label: name for label, (name, _) in methods.items()},
-        "horizons": sorted({group.horizon for group in groups}),
-        "protocol": asdict(protocol),
-        "seeds": {"tuning": protocol.tuning(), "report": [0, protocol.seeds - 1]},
         "plugins": {p.name: hashlib.sha256(p.source.encode()).hexdigest() for p in plugins},
         "versions": {"python": platform.python_version(), "numpy": identity.version("numpy")},
         "environment": identity.environment(),
@@ -110,4 +188,13 @@ def run(
             "executor": place,
         },
     }
-    return Results(plain_text(trials), plain_text(report), provenance)
+
+
+def _evidence(label: str, facts: dict, trials: Iterable, report: Iterable) -> Evidence:
+
+    tables = [pd.concat(some, ignore_index=True) for some in (trials, report)]
+    first = ["problem", "optimizer", "horizon", "epochs", "schedule", "trial", "peak", "knobs"]
+    tables = [table[[*first, *[c for c in table if c not in first]]] for table in tables]
+    single = {"tune": "float32", "test": "float32", "lost": "int32", "trial": "int16"}
+    tables = [table.astype(single | {"problem": "str", "optimizer": "str"}) for table in tables]
+    return Evidence(*tables, {label: facts})

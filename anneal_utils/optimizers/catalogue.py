@@ -82,3 +82,5 @@ def _momentum(rate=0.01):
 register("sgd", keras.optimizers.SGD, centre=0.1)
 register("momentum", _momentum, centre=0.01)
 register("adam", keras.optimizers.Adam, centre=0.001)
+register("adamw", keras.optimizers.AdamW, centre=0.001)
+register("muon", keras.optimizers.Muon, centre=0.01)

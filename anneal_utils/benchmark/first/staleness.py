@@ -8,7 +8,7 @@ from anneal_utils import _checks
 from anneal_utils.benchmark.chunks import Chunk, cell_of
 from anneal_utils.benchmark.entrants import label_of, parse, problems_of
 from anneal_utils.benchmark.finished import Cache
-from anneal_utils.benchmark.results import Results
+from anneal_utils.benchmark.first.results import Results
 from anneal_utils.problems import Problem
 
 import pandas as pd

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 
 from anneal_utils import _checks, statistics
 from anneal_utils.benchmark.entrants import problem_of
-from anneal_utils.benchmark.protocol import METHOD
-from anneal_utils.benchmark.results import Results
+from anneal_utils.benchmark.first.protocol import METHOD
+from anneal_utils.benchmark.first.results import Results
 
 import numpy as np
 import pandas as pd

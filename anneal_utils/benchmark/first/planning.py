@@ -14,7 +14,7 @@ from anneal_utils.benchmark.entrants import (
     problem_of,
     problems_of,
 )
-from anneal_utils.benchmark.protocol import Protocol, default_problems, optimizer_names
+from anneal_utils.benchmark.first.protocol import Protocol, default_problems, optimizer_names
 from anneal_utils.problems import Problem
 
 

@@ -1,8 +1,8 @@
 """Which schedule to use, in sentences written from the results."""
 
 from anneal_utils import _checks
-from anneal_utils.benchmark.analysis import paired, ranking, select, worst_case
-from anneal_utils.benchmark.results import Results
+from anneal_utils.benchmark.first.analysis import paired, ranking, select, worst_case
+from anneal_utils.benchmark.first.results import Results
 
 
 def recommendation(results: Results) -> list[str]:

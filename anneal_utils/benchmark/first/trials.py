@@ -5,8 +5,10 @@ from collections.abc import Mapping
 
 from anneal_utils import optimizers
 from anneal_utils.benchmark.chunks import Chunk, cell_of
-from anneal_utils.benchmark.planning import Group
-from anneal_utils.benchmark.protocol import Protocol
+from anneal_utils.benchmark.entrants import problem_of
+from anneal_utils.benchmark.first.planning import Group
+from anneal_utils.benchmark.first.protocol import Protocol
+from anneal_utils.benchmark.first.tables import table_of
 
 import numpy as np
 
@@ -16,10 +18,15 @@ def _centred(centre: float, ratio: float, points: int) -> list[float]:
 
 
 def protocol_of(group: Group, methods: Mapping, protocol: Protocol):
-    """The protocol for one group, as a generator: yields chunks, is sent their tables.
+    """The protocol for one group, as a generator: yields chunks, is sent what they gave.
 
     Returns (rows of trials, frames of report). Every round asks for all its chunks at once.
     """
+
+    def measured(chunks):
+        outcomes = yield chunks
+        problem = problem_of(group.problem)
+        return [table_of(c, problem, found) for c, found in zip(chunks, outcomes, strict=True)]
 
     def chunk(name, knobs, peaks, seeds):
         return Chunk(
@@ -47,7 +54,9 @@ def protocol_of(group: Group, methods: Mapping, protocol: Protocol):
     if protocol.peaks is None:
         start = optimizers.catalogue.registry.entry(group.optimizer).facts["centre"]
         peaks = _centred(start, protocol.scan_ratio, protocol.scan_points)
-        (table,) = yield [chunk(protocol.scan_schedule, (), peaks, protocol.tuning())]
+        (table,) = yield from measured(
+            [chunk(protocol.scan_schedule, (), peaks, protocol.tuning())]
+        )
         scan = note(protocol.scan_schedule, (), "scan", table)
         centre = min(scan, key=scan.get)
 
@@ -62,7 +71,9 @@ def protocol_of(group: Group, methods: Mapping, protocol: Protocol):
             wanted.append((label, name, knobs, grid))
     kind, added = "grid", dict.fromkeys(methods, 0)
     while wanted:
-        tables = yield [chunk(n, knobs, at, protocol.tuning()) for _, n, knobs, at in wanted]
+        tables = yield from measured(
+            [chunk(n, knobs, at, protocol.tuning()) for _, n, knobs, at in wanted]
+        )
         for (label, _, knobs, _), table in zip(wanted, tables, strict=True):
             tried.setdefault(label, {}).setdefault(knobs, {}).update(
                 note(label, knobs, kind, table)
@@ -78,10 +89,12 @@ def protocol_of(group: Group, methods: Mapping, protocol: Protocol):
 
     # The report: the tuned peak, fresh seeds.
     best = {label: _best(tried[label]) for label in methods}
-    tables = yield [
-        chunk(methods[label][0], knobs, [peak], range(protocol.seeds))
-        for label, (knobs, peak) in best.items()
-    ]
+    tables = yield from measured(
+        [
+            chunk(methods[label][0], knobs, [peak], range(protocol.seeds))
+            for label, (knobs, peak) in best.items()
+        ]
+    )
     reports = [
         table.assign(
             **where,

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anneal_utils import _checks, _files, _places
-from anneal_utils.benchmark.chunks import FORMAT
+from anneal_utils.benchmark.first.tables import FORMAT
 
 import pandas as pd
 
 OUT = Path("build") / "benchmark"
-COMMITTED = _places.committed()  # results of the full profile
+COMMITTED = _places.committed() / "first"  # results of the full profile
 
 
 @dataclass(frozen=True)
