@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from anneal_utils import _checks, _places, identity, optimizers, schedules
-from anneal_utils.benchmark.entrants import label_of, problems_of
+from anneal_utils.benchmark.entrants import label_of, problem_of, problems_of
 from anneal_utils.benchmark.spaces import Axis, design
 from anneal_utils.problems import Problem
 
@@ -239,6 +239,8 @@ def _narrowed(plan: Plan, problems, methods, chosen, horizons, numbers) -> Plan:
     entries = {}
     for given in plan.entries if problems is None else problems_of("problems", problems):
         label = label_of(given)
+        if label not in plan.entries:
+            problem_of(given)  # refuses what is not registered
         entry = plan.entries.get(label) or Entry(
             given, "own", 0.0, {"momentum": (1.0,)}, tuple(plan.methods), **_numbers(plan)
         )
