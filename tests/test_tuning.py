@@ -46,10 +46,7 @@ def test_every_method_gets_the_same_trials_and_fresh_report_seeds(bowl):
 
 
 def test_the_numbers_are_those_of_the_trainer(bowl):
-    plan, found, _ = bowl
-    rows = found.report[
-        (found.report["optimizer"] == "adamw") & (found.report["schedule"] == "linear")
-    ]
+    rows = bowl[1].select(optimizer="adamw", schedule="linear").report
     first = rows.iloc[0]
     knobs = json.loads(first["knobs"])
     runs = training.grid(
