@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 PARTS = ("train", "val", "test")
+_SAMPLINGS = ("shuffle", "repeat", "replacement", "once")
 
 
 class _Computed(float):
@@ -41,10 +42,10 @@ class Problem:
     split ``seed % splits``.
 
     ``sampling`` is ``"shuffle"`` (each epoch is a permutation, the incomplete last batch is
-    dropped), ``"replacement"`` (each batch is an independent draw, so that the ``steps`` per
-    epoch are free) or ``"once"`` (a stream: no run sees a sample twice, so that its ``steps``
-    must not need more than there are). ``evaluation_batch_size``: samples evaluated at once;
-    default: all.
+    dropped), ``"repeat"`` (the same, with one permutation for all epochs), ``"replacement"``
+    (each batch is an independent draw, so that the ``steps`` per epoch are free) or ``"once"``
+    (a stream: no run sees a sample twice, so that it must not need more than there are).
+    ``evaluation_batch_size``: samples evaluated at once; default: all.
 
     ``target``: the column that methods are compared by, ``"val_loss"`` or a metric's
     ``"val_…"``, with its ``direction``, ``"min"`` or ``"max"``. ``chance_loss`` is the held-out
@@ -89,9 +90,9 @@ class Problem:
             value = getattr(self, name)
             if value is not None or name in ("batch_size", "epochs"):
                 object.__setattr__(self, name, _checks.count(name, value))
-        _checks.choice("sampling", self.sampling, ("shuffle", "replacement", "once"))
-        if self.sampling == "shuffle" and self.steps is not None:
-            _checks.fail("steps", self.steps, 'must be None with sampling="shuffle"')
+        _checks.choice("sampling", self.sampling, _SAMPLINGS)
+        if self.sampling in ("shuffle", "repeat") and self.steps is not None:
+            _checks.fail("steps", self.steps, f'must be None with sampling="{self.sampling}"')
         for name in ("metrics", "weighted_metrics"):
             value = getattr(self, name)
             single = isinstance(value, str | keras.metrics.Metric) or callable(value)
@@ -276,7 +277,9 @@ class Problem:
         most = self.samples("train") // (self.steps_per_epoch * self.batch_size)
         if self.sampling == "once" and epochs > most:
             size = f"{self.samples('train')} samples, each seen once"
-            rule = f"must be <= {most}: {self.steps_per_epoch} batches of {self.batch_size} an epoch"
+            rule = (
+                f"must be <= {most}: {self.steps_per_epoch} batches of {self.batch_size} an epoch"
+            )
             _checks.fail("epochs", epochs, f"{rule} out of {size}")
 
 

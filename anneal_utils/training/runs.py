@@ -111,6 +111,8 @@ def batches(problem: Problem, seed: int, epochs: int) -> np.ndarray:
         order = rng.permutation(size)[:used].reshape(epochs, *shape)
     else:
         used = steps * problem.batch_size
-        order = np.stack([rng.permutation(size)[:used].reshape(shape) for _ in range(epochs)])
+        drawn = 1 if problem.sampling == "repeat" else epochs
+        order = np.stack([rng.permutation(size)[:used].reshape(shape) for _ in range(drawn)])
+        order = np.broadcast_to(order, (epochs, *shape))
     rows = problem.rows(seed)
     return order.astype(np.int32) if rows is None else rows[0][order]
