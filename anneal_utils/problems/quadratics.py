@@ -77,10 +77,10 @@ def noisy_quadratic(
     """The noisy quadratic model of Zhang et al. 2019: steep directions few, flat ones many.
 
     The bowl ``quadratic`` with curvatures h_i = 1 / i and gradient noise of variance h_i in each
-    of ``directions`` (theirs: 10,000), so that the noise is as the curvature; 300 steps by
-    default. Theta starts at 1, the root mean square of their standard normal start, so that
-    expected losses are theirs: ``theory.noisy_quadratic(rates, h, sqrt(h / batch_size))`` for
-    SGD (arXiv:1907.04164). The held-out loss is the exact excess loss, and there is no test part.
+    of ``directions``; 300 steps by default (arXiv:1907.04164). Theta starts at 1, so that expected
+    losses are those of a standard normal start: ``theory.noisy_quadratic(rates, h,
+    sqrt(h / batch_size))`` for SGD. The held-out loss is the exact excess loss, and there is no
+    test part.
     """
     curvature = 1 / np.arange(1, _checks.count("directions", directions) + 1)
     bowl = quadratic(curvature, np.sqrt(curvature), 1.0, batch_size, epochs, steps)
@@ -129,7 +129,7 @@ def quadratic_deep(rotation: str = "subgroup", sampling: str = "shuffle") -> Pro
 
     DeepOBS shuffles every epoch alike: its pipeline starts each from the same seed, so that a
     seed's 104 points are left out for good. ``sampling="repeat"`` does that and gives DeepOBS's
-    published losses. Shuffled anew, the default, Adam and strong momentum end higher.
+    published losses. Shuffled anew, the default, strong momentum ends higher.
 
     ``rotation="haar"``: the problem of this project's version 0.1.0, which had the same
     curvatures in another basis, DeepOBS's test points held out, and no test part.
