@@ -1,4 +1,4 @@
-"""What is known exactly: the noisy quadratic, its best rates, and a bound for the last iterate.
+"""What is known exactly: SGD on noisy quadratics and least squares, best rates, a bound.
 
 NumPy, float64, no training: closed forms to hold measurements against. Taught in notebook 03.
 """
@@ -15,12 +15,12 @@ def _rates(rates) -> np.ndarray:
     return rates
 
 
-def _spectrum(curvature, noise, start):
+def _spectrum(curvature, noise, start, name="curvature"):
     curvature, noise, start = np.broadcast_arrays(
         *(np.atleast_1d(np.asarray(a, float)) for a in (curvature, noise, start))
     )
     if not (np.isfinite(curvature) & (curvature > 0)).all():
-        _checks.fail("curvature", curvature.tolist(), "every entry must be finite and > 0")
+        _checks.fail(name, curvature.tolist(), "every entry must be finite and > 0")
     if not (np.isfinite(noise) & (noise >= 0)).all():
         _checks.fail("noise", noise.tolist(), "every entry must be finite and >= 0")
     return curvature, noise, start
@@ -44,6 +44,36 @@ def noisy_quadratic(rates, curvature=1.0, noise=1.0, start=1.0) -> np.ndarray:
         with np.errstate(over="ignore"):  # beyond the edge the loss grows without bound
             second = (1 - rate * curvature) ** 2 * second + rate**2 * noise**2
             losses.append(0.5 * second @ curvature)
+    return np.stack(losses, axis=-1)
+
+
+def least_squares(rates, variances, start, noise=1.0, batch_size: int = 1) -> np.ndarray:
+    """Expected excess loss of SGD on a stream of least squares, before each step and at the end.
+
+    Each step sees ``batch_size`` new Gaussian inputs with ``variances`` v_i along their axes, and
+    targets with noise of standard deviation ``noise``; its loss is the mean squared error.
+    ``rates`` [..., steps]; ``start``: the error of the weights along each axis. Returns
+    [..., steps + 1]: sum_i v_i s_i, the expected squared error without the noise, from
+
+        s_i <- (1 - 2 g v_i + (1 + 1 / batch) (g v_i)^2) s_i + (g^2 v_i / batch) (v . s + noise^2)
+
+    with g = 2 rate and s_i the mean squared error of weight i: exact, since the fourth moments of
+    Gaussian inputs are E[x x' M x x'] = 2 V M V + V tr(V M), and no entry off the diagonal of M
+    reaches the diagonal.
+    """
+    rates = _rates(rates)
+    noise = _checks.number("noise", noise, low=0)
+    batch_size = _checks.count("batch_size", batch_size)
+    variances, _, start = _spectrum(variances, 0.0, start, name="variances")
+    second = np.broadcast_to(start**2, (*rates.shape[:-1], len(variances)))
+    losses = [second @ variances]
+    for step in range(rates.shape[-1]):
+        slope = 2 * rates[..., step, None]
+        with np.errstate(over="ignore", invalid="ignore"):  # beyond the edge it has no bound
+            spread = slope**2 * variances / batch_size * (losses[-1][..., None] + noise**2)
+            own = 1 - 2 * slope * variances + (1 + 1 / batch_size) * (slope * variances) ** 2
+            second = own * second + spread
+            losses.append(second @ variances)
     return np.stack(losses, axis=-1)
 
 

@@ -127,6 +127,8 @@ TRIALS = {
     "horizon": lambda: trial(grid={"epochs": 4}),
     "batch size": lambda: trial(batch_size=16),
     "replacement": lambda: trial(sampling="replacement", steps=4),
+    "once": lambda: trial(sampling="once", steps=1),
+    "repeat": lambda: trial(sampling="repeat"),
     "graph": lambda: trial(model(stddev=0.0), mode="graph"),
     # The start.
     "seed": lambda: trial(grid={"seeds": [4]}),

@@ -335,7 +335,7 @@ def test_initial_weights_are_those_of_the_built_model(name):
         model, variables = _keras.build(problem, seed)
         built = [variable.numpy() for variable in model.variables]
         assert_equal(starts.starts(problem, variables).values(seed), built)
-    if not name.startswith("quadratic"):  # their point starts where its layer was told
+    if "quadratic" not in name:  # their point starts where its layer was told
         assert starts.starts(problem, variables).makers, "initial weights are slow again"
 
 

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 PARTS = ("train", "val", "test")
+_SAMPLINGS = ("shuffle", "repeat", "replacement", "once")
 
 
 class _Computed(float):
@@ -41,8 +42,10 @@ class Problem:
     split ``seed % splits``.
 
     ``sampling`` is ``"shuffle"`` (each epoch is a permutation, the incomplete last batch is
-    dropped) or ``"replacement"`` (each batch is an independent draw, so that the ``steps`` per
-    epoch are free). ``evaluation_batch_size``: samples evaluated at once; default: all.
+    dropped), ``"repeat"`` (the same, with one permutation for all epochs), ``"replacement"``
+    (each batch is an independent draw, so that the ``steps`` per epoch are free) or ``"once"``
+    (a stream: no run sees a sample twice, so that it must not need more than there are).
+    ``evaluation_batch_size``: samples evaluated at once; default: all.
 
     ``target``: the column that methods are compared by, ``"val_loss"`` or a metric's
     ``"val_…"``, with its ``direction``, ``"min"`` or ``"max"``. ``chance_loss`` is the held-out
@@ -87,9 +90,9 @@ class Problem:
             value = getattr(self, name)
             if value is not None or name in ("batch_size", "epochs"):
                 object.__setattr__(self, name, _checks.count(name, value))
-        _checks.choice("sampling", self.sampling, ("shuffle", "replacement"))
-        if self.sampling == "shuffle" and self.steps is not None:
-            _checks.fail("steps", self.steps, 'must be None with sampling="shuffle"')
+        _checks.choice("sampling", self.sampling, _SAMPLINGS)
+        if self.sampling in ("shuffle", "repeat") and self.steps is not None:
+            _checks.fail("steps", self.steps, f'must be None with sampling="{self.sampling}"')
         for name in ("metrics", "weighted_metrics"):
             value = getattr(self, name)
             single = isinstance(value, str | keras.metrics.Metric) or callable(value)
@@ -102,6 +105,7 @@ class Problem:
         if self.batch_size > self.samples("train"):
             rule = f"must be <= {self.samples('train')} training samples"
             _checks.fail("batch_size", self.batch_size, rule)
+        self.check_epochs(self.epochs)
         object.__setattr__(self, "_rows", _splits.rows(self))
         if self.chance_loss is None or isinstance(self.chance_loss, _Computed):
             object.__delattr__(self, "chance_loss")  # computed when it is asked for
@@ -267,6 +271,16 @@ class Problem:
     def steps_per_epoch(self) -> int:
         """Optimizer steps in one epoch."""
         return self.steps or self.samples("train") // self.batch_size
+
+    def check_epochs(self, epochs: int) -> None:
+        """``ValueError`` where a stream, ``sampling="once"``, has too few samples for a run."""
+        most = self.samples("train") // (self.steps_per_epoch * self.batch_size)
+        if self.sampling == "once" and epochs > most:
+            size = f"{self.samples('train')} samples, each seen once"
+            rule = (
+                f"must be <= {most}: {self.steps_per_epoch} batches of {self.batch_size} an epoch"
+            )
+            _checks.fail("epochs", epochs, f"{rule} out of {size}")
 
 
 def _shape(value) -> str:

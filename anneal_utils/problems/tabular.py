@@ -17,9 +17,10 @@ def zipf(classes: int = 200, size: int = 40, spread: float = 0.4) -> Problem:
 
     An input is its class's own point, uniform in the unit cube of ``size`` coordinates, plus
     Gaussian noise of standard deviation ``spread``. A linear model from zero sees one pass over a
-    stream: batches of 64 drawn from 32,768 samples, 8 epochs of 64 steps; 4,096 held out. Rare
-    classes see few gradients, so a plain gradient method learns them late: the heavy-tailed
-    setting in which Kunstner et al. 2024 (arXiv:2402.19449) find Adam far ahead of SGD.
+    stream: batches of 64 drawn from 32,768 samples, 8 epochs of 64 steps; 4,096 held out, 8,192
+    in the test part. Rare classes see few gradients, so a plain gradient method learns them late:
+    the heavy-tailed setting in which Kunstner et al. 2024 (arXiv:2402.19449) find Adam far ahead
+    of SGD.
     """
     classes, size = _checks.count("classes", classes, low=2), _checks.count("size", size)
     spread = _checks.number("spread", spread, low=0)
@@ -28,16 +29,20 @@ def zipf(classes: int = 200, size: int = 40, spread: float = 0.4) -> Problem:
     share = 1 / np.arange(1, classes + 1)
     share /= share.sum()
 
-    def draw(samples):
+    def draw(samples, rng):
         y = rng.choice(classes, size=samples, p=share)
         x = points[y] + spread * rng.standard_normal((samples, size))
         return x.astype("float32"), y.astype("int32")
 
+    train, val = draw(32_768, rng), draw(4096, rng)
+    x_test, y_test = draw(8192, np.random.default_rng([DATA_SEED, 1]))
     return Problem(
         "zipf",
         functools.partial(models.linear, size, classes),
-        *draw(32_768),
-        *draw(4096),
+        *train,
+        *val,
+        x_test=x_test,
+        y_test=y_test,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         batch_size=64,
         epochs=8,
@@ -57,7 +62,9 @@ def wilson(samples: int = 200, majority: float = 0.6, batch_size: int = 20) -> P
     more of the kind, whose own coordinates no gradient has touched. A plain gradient method
     finds the label's coordinate; a method that equalises coordinates answers +1 for everything.
     The paper proves it for full batches, ``batch_size=samples`` (arXiv:1705.08292, section 3.3).
-    The output's sign is the answer.
+    The output's sign is the answer. There is no test part: the weights of unseen samples' own
+    coordinates stay at zero, so that a model answers the same to all of one label, and any other
+    held-out samples would give the same loss.
     """
     samples = _checks.count("samples", samples, low=20)
     majority = _checks.number("majority", majority, low=0.5, high=1)

@@ -61,19 +61,22 @@ def characters(symbols: int = 8, length: int = 5, width: int = 16, blocks: int =
     Windows of ``length`` symbols from ``markov_chain(symbols)``; at each place but the first,
     where the last two symbols are known, the next one is to be predicted. Post-norm blocks as in
     Vaswani et al. 2017 (arXiv:1706.03762), one head of attention, cross-entropy, batches of 24
-    windows drawn from 8,192, 6 epochs of 30 steps; 512 windows held out. The floor of the
-    held-out loss is ``entropy_rate(markov_chain(symbols))``. Notebook 06.
+    windows drawn from 8,192, 6 epochs of 30 steps; 512 windows held out, 2,048 in the test part.
+    The floor of the held-out loss is ``entropy_rate(markov_chain(symbols))``. Notebook 06.
     """
     length = _checks.count("length", length, low=3)
     width, blocks = _checks.count("width", width), _checks.count("blocks", blocks)
     chain = markov_chain(symbols)
     rng = np.random.default_rng([DATA_SEED, 1])  # another stream than the chain's
     train, val = (_windows(chain, count, length + 1, rng) for count in (8192, 512))
+    test = _windows(chain, 2048, length + 1, np.random.default_rng([DATA_SEED, 2]))
     return Problem(
         "characters",
         functools.partial(models.transformer, len(chain), length, width, blocks),
         *(train[:, :-1].copy(), train[:, 2:].copy()),
         *(val[:, :-1].copy(), val[:, 2:].copy()),
+        x_test=test[:, :-1].copy(),
+        y_test=test[:, 2:].copy(),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         batch_size=24,
         epochs=6,

@@ -97,15 +97,22 @@ def starting_rate(run: Run) -> float:
 def batches(problem: Problem, seed: int, epochs: int) -> np.ndarray:
     """Rows of the training samples in each batch, int32 [epochs, steps per epoch, batch].
 
-    Rows of ``x_train``; of a problem with several splits, rows of train and val together.
+    Rows of ``x_train``; of a problem with several splits, rows of train and val together. A run
+    of fewer epochs begins as a longer one of its seed does.
     """
+    problem.check_epochs(epochs)
     rng = np.random.default_rng([seed, 1])  # 1: the stream of the data order
     size, steps = problem.samples("train"), problem.steps_per_epoch
     shape = (steps, problem.batch_size)
     if problem.sampling == "replacement":
         order = rng.integers(size, size=(epochs, *shape), dtype=np.int32)
+    elif problem.sampling == "once":
+        used = epochs * steps * problem.batch_size
+        order = rng.permutation(size)[:used].reshape(epochs, *shape)
     else:
         used = steps * problem.batch_size
-        order = np.stack([rng.permutation(size)[:used].reshape(shape) for _ in range(epochs)])
+        drawn = 1 if problem.sampling == "repeat" else epochs
+        order = np.stack([rng.permutation(size)[:used].reshape(shape) for _ in range(drawn)])
+        order = np.broadcast_to(order, (epochs, *shape))
     rows = problem.rows(seed)
     return order.astype(np.int32) if rows is None else rows[0][order]
