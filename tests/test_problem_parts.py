@@ -24,7 +24,7 @@ DIGESTS = {
 SIZES = {
     "article": 4000,
     "deep_mlp": 4000,
-    "zipf": 8192,
+    "zipf": 4096,
     "characters": 2048,
     "quadratic_deep": 896,
     "least_squares": 50,

@@ -55,13 +55,16 @@ def _windows(transitions: np.ndarray, count: int, length: int, rng) -> np.ndarra
 
 
 @register("characters")
-def characters(symbols: int = 8, length: int = 5, width: int = 16, blocks: int = 2) -> Problem:
+def characters(
+    symbols: int = 8, length: int = 5, width: int = 16, blocks: int = 2, test: bool | int = True
+) -> Problem:
     """A tiny transformer predicts the next character of a source whose entropy rate is known.
 
     Windows of ``length`` symbols from ``markov_chain(symbols)``; at each place but the first,
     where the last two symbols are known, the next one is to be predicted. Post-norm blocks as in
     Vaswani et al. 2017 (arXiv:1706.03762), one head of attention, cross-entropy, batches of 24
-    windows drawn from 8,192, 6 epochs of 30 steps; 512 windows held out, 2,048 in the test part.
+    windows drawn from 8,192, 6 epochs of 30 steps; 512 windows held out, 2,048 in the test part
+    (``test=0``: without it).
     The floor of the held-out loss is ``entropy_rate(markov_chain(symbols))``. Notebook 06.
     """
     length = _checks.count("length", length, low=3)
@@ -69,14 +72,16 @@ def characters(symbols: int = 8, length: int = 5, width: int = 16, blocks: int =
     chain = markov_chain(symbols)
     rng = np.random.default_rng([DATA_SEED, 1])  # another stream than the chain's
     train, val = (_windows(chain, count, length + 1, rng) for count in (8192, 512))
-    test = _windows(chain, 2048, length + 1, np.random.default_rng([DATA_SEED, 2]))
+    part = None
+    if _checks.choice("test", test, (False, True)):
+        part = _windows(chain, 2048, length + 1, np.random.default_rng([DATA_SEED, 2]))
     return Problem(
         "characters",
         functools.partial(models.transformer, len(chain), length, width, blocks),
         *(train[:, :-1].copy(), train[:, 2:].copy()),
         *(val[:, :-1].copy(), val[:, 2:].copy()),
-        x_test=test[:, :-1].copy(),
-        y_test=test[:, 2:].copy(),
+        x_test=None if part is None else part[:, :-1].copy(),
+        y_test=None if part is None else part[:, 2:].copy(),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         batch_size=24,
         epochs=6,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from anneal_utils import _checks, statistics
 from anneal_utils.benchmark.entrants import problem_of
-from anneal_utils.benchmark.first.protocol import METHOD
+from anneal_utils.benchmark.first.protocol import METHOD, as_then
 from anneal_utils.benchmark.first.results import Results
 
 import numpy as np
@@ -56,7 +56,7 @@ def _chances(settings, known: Mapping | None) -> np.ndarray:
     """The chance losses, [settings, 1]; results from before they were kept ask the problems."""
     known = known or {}
     asked = dict.fromkeys(problem for problem, *_ in settings)
-    losses = {p: known[p] if p in known else problem_of(p).chance for p in asked}
+    losses = {p: known[p] if p in known else problem_of(as_then(p)).chance for p in asked}
     return np.array([[losses[problem]] for problem, *_ in settings])
 
 

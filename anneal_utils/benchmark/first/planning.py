@@ -14,7 +14,12 @@ from anneal_utils.benchmark.entrants import (
     problem_of,
     problems_of,
 )
-from anneal_utils.benchmark.first.protocol import Protocol, default_problems, optimizer_names
+from anneal_utils.benchmark.first.protocol import (
+    Protocol,
+    as_then,
+    default_problems,
+    optimizer_names,
+)
 from anneal_utils.problems import Problem
 
 
@@ -64,7 +69,7 @@ def plan(given, schedules_, optimizers, horizons, extra, protocol):
             )
     groups = []
     for one in chosen:
-        problem = problem_of(one)
+        problem = problem_of(as_then(one))
         for optimizer in optimizers:
             added = more.get(optimizer, ()) if label_of(one) in longer else ()
             for horizon in sorted({*horizons, *added}):

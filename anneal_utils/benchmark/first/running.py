@@ -14,7 +14,7 @@ from anneal_utils.benchmark.entrants import label_of, listed, problem_of
 from anneal_utils.benchmark.executors import executor_of
 from anneal_utils.benchmark.finished import Cache
 from anneal_utils.benchmark.first.planning import plan
-from anneal_utils.benchmark.first.protocol import METHOD
+from anneal_utils.benchmark.first.protocol import METHOD, as_then
 from anneal_utils.benchmark.first.results import Results, plain_text
 from anneal_utils.benchmark.first.tables import FORMAT
 from anneal_utils.benchmark.first.trials import protocol_of
@@ -95,7 +95,9 @@ def run(
         "runs": {"computed": driver.computed, "from_cache": driver.reused},
         "problems": list(competed),
         "objects": [label for label, one in competed.items() if not isinstance(one, str)],
-        "chance": {label: float(problem_of(one).chance) for label, one in competed.items()},
+        "chance": {
+            label: float(problem_of(as_then(one)).chance) for label, one in competed.items()
+        },
         "optimizers": list(dict.fromkeys(group.optimizer for group in groups)),
         "schedules": list(methods),
         "names": {label: name for label, (name, _) in methods.items()},

@@ -8,6 +8,7 @@ from anneal_utils import _checks
 from anneal_utils.benchmark.chunks import Chunk, cell_of
 from anneal_utils.benchmark.entrants import label_of, parse, problems_of
 from anneal_utils.benchmark.finished import Cache
+from anneal_utils.benchmark.first.protocol import as_then
 from anneal_utils.benchmark.first.results import Results
 from anneal_utils.problems import Problem
 
@@ -79,7 +80,7 @@ def _chunk_of(row, seeds: Iterable[int], objects: Mapping, called: Mapping) -> C
     knobs = tuple(sorted((k, _frozen(v)) for k, v in json.loads(row["knobs"]).items()))
     label, problem = row["schedule"], row["problem"]
     name = called[label] if label in called else parse(label)[0]
-    where = (objects.get(problem, problem), row["optimizer"], int(row["epochs"]))
+    where = (objects.get(problem, as_then(problem)), row["optimizer"], int(row["epochs"]))
     return Chunk(*where, name, knobs, (row["peak"],), tuple(map(int, seeds)))
 
 

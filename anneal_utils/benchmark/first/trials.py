@@ -7,7 +7,7 @@ from anneal_utils import optimizers
 from anneal_utils.benchmark.chunks import Chunk, cell_of
 from anneal_utils.benchmark.entrants import problem_of
 from anneal_utils.benchmark.first.planning import Group
-from anneal_utils.benchmark.first.protocol import Protocol
+from anneal_utils.benchmark.first.protocol import Protocol, as_then
 from anneal_utils.benchmark.first.tables import table_of
 
 import numpy as np
@@ -25,12 +25,18 @@ def protocol_of(group: Group, methods: Mapping, protocol: Protocol):
 
     def measured(chunks):
         outcomes = yield chunks
-        problem = problem_of(group.problem)
+        problem = problem_of(as_then(group.problem))
         return [table_of(c, problem, found) for c, found in zip(chunks, outcomes, strict=True)]
 
     def chunk(name, knobs, peaks, seeds):
         return Chunk(
-            group.problem, group.optimizer, group.epochs, name, knobs, tuple(peaks), tuple(seeds)
+            as_then(group.problem),
+            group.optimizer,
+            group.epochs,
+            name,
+            knobs,
+            tuple(peaks),
+            tuple(seeds),
         )
 
     where = group.columns()
