@@ -23,7 +23,8 @@ from anneal_utils.problems.catalogue import (
 from anneal_utils.problems.problem import Problem
 
 # The rooms register their problems in this order, which is the course's.
-from anneal_utils.problems import classic, images, tabular, quadratics, text, downloads  # isort: skip
+from anneal_utils.problems import classic, images, tabular, quadratics, text  # isort: skip
+from anneal_utils.problems import health, photograph, english, downloads  # isort: skip
 from anneal_utils.problems.downloads import CACHE
 from anneal_utils.problems.models import MatmulConv2D
 from anneal_utils.problems.text import entropy_rate, markov_chain
@@ -36,12 +37,15 @@ __all__ = [
     "classic",
     "describe",
     "downloads",
+    "english",
     "entropy_rate",
+    "health",
     "images",
     "load",
     "markov_chain",
     "names",
     "origin",
+    "photograph",
     "quadratics",
     "register",
     "tabular",

@@ -1,6 +1,7 @@
 """The networks of the built-in problems, and the layers that Keras lacks for them."""
 
 import keras
+import numpy as np
 
 
 def mlp(inputs: int, hidden: tuple[int, ...], outputs: int, **last) -> keras.Model:
@@ -81,6 +82,39 @@ def point(start) -> keras.Model:
     return keras.Sequential([keras.Input((len(start),)), Offset(start)])
 
 
+class Waves(keras.layers.Layer):
+    """Cosines and sines of random combinations of the inputs, which are not trained.
+
+    ``cos(2 pi x B)`` beside ``sin(2 pi x B)``, the entries of B Gaussian of standard deviation
+    ``scale`` and drawn from ``seed``: the Fourier features of Tancik et al. 2020
+    (arXiv:2006.10739).
+    """
+
+    def __init__(self, features, scale, seed, **kwargs):
+        """``features`` columns in B."""
+        super().__init__(**kwargs)
+        self.features, self.scale, self.seed = features, scale, seed
+
+    def call(self, inputs):
+        """Waves [batch, 2 features] at the places [batch, coordinates]."""
+        rng = np.random.default_rng(self.seed)
+        directions = self.scale * rng.standard_normal((inputs.shape[-1], self.features))
+        turns = keras.ops.matmul(inputs, (2 * np.pi * directions).astype("float32"))
+        return keras.ops.concatenate([keras.ops.cos(turns), keras.ops.sin(turns)], axis=-1)
+
+    def get_config(self):
+        """Configuration for saving."""
+        own = {"features": self.features, "scale": self.scale, "seed": self.seed}
+        return {**super().get_config(), **own}
+
+
+def coordinates(features: int, scale: float, hidden: tuple[int, ...], seed: int) -> keras.Model:
+    """From a place in the plane to three numbers, by way of ``Waves``."""
+    layers = [keras.layers.Dense(width, activation="relu") for width in hidden]
+    last = keras.layers.Dense(3)
+    return keras.Sequential([keras.Input((2,)), Waves(features, scale, seed), *layers, last])
+
+
 class Places(keras.layers.Layer):
     """Adds a trainable vector to each place of ``[batch, length, width]``."""
 
@@ -117,3 +151,18 @@ def transformer(symbols: int, length: int, width: int, blocks: int) -> keras.Mod
         thought = layers.Dense(4 * width, activation="relu")(x)
         x = layers.LayerNormalization()(x + layers.Dense(width)(thought))
     return keras.Model(text, layers.Dense(symbols)(x[:, 1:]))
+
+
+def reader(symbols: int, length: int, context: int, size: int, width: int) -> keras.Model:
+    """The next symbol from the ``context`` last ones, at each place that has so many before it.
+
+    As Bengio et al. 2003 (JMLR 3, 1137-1155): a vector of ``size`` numbers for each symbol, those
+    of the context side by side, a layer of ``width`` units, and a score for each symbol.
+    """
+    start = keras.initializers.RandomNormal(stddev=0.5)
+    text = keras.Input((length,), dtype="int32")
+    x = keras.layers.Embedding(symbols, size, embeddings_initializer=start)(text)
+    places = length - context + 1
+    seen = keras.layers.Concatenate()([x[:, i : i + places] for i in range(context)])
+    hidden = keras.layers.Dense(width, activation="relu")(seen)
+    return keras.Model(text, keras.layers.Dense(symbols)(hidden))
