@@ -29,6 +29,17 @@ scan_ratio = 4.0
 scan_seeds = 2
 warmup = { low = 0.1, high = 0.5, zero = 0.3333 }
 
+[untuned]
+optimizers = ["sgd"]
+methods = ["constant", "linear"]
+warmups = [0.0, 0.1]
+factors = [0.3, 1.0]
+seeds = 2
+rule = "minimum"
+low = 1e-5
+high = 10.0
+steps = 60
+
 [reading]
 level = 0.95
 margin = 0.05

@@ -17,9 +17,9 @@ PUBLIC = {
     "Chunk": "problem, optimizer, epochs, schedule, knobs, peaks, seeds",
     "Drawn": "values, groups, scale",
     "Entry": "load, group, ms, optimizers, methods, trials, tuning, report",
-    "Evidence": "trials, report, provenance",
+    "Evidence": "trials, report, provenance, untuned=<factory>, ranges=<factory>",
     "Method": "label, schedule, knobs=<factory>, warmup=True",
-    "Plan": "version, entries, methods, warmup, axes, protocol, reading, contrasts",
+    "Plan": "version, entries, methods, warmup, axes, protocol, untuned, reading, contrasts",
     "Plugin": "name, source",
     "Setting": "problem, optimizer, horizon",
     "anytime": "evidence, optimizer",
@@ -32,6 +32,7 @@ PUBLIC = {
     "parse": "text",
     "pooled": "differences, groups, seed=0",
     "profile": "drawn, at, horizon=1.0",
+    "range_test": "problem, optimizer, seeds, rules",
     "run": (
         "plan=None, *, problems=None, schedules=None, optimizers=None, horizons=None, trials=None, "
         "tuning_seeds=None, report_seeds=None, out=None, fresh=False, jobs=1, dask=None, "

@@ -52,6 +52,8 @@ def test_a_problems_results_stay_those_of_the_plan_when_others_change(tmp_path):
         ("report_seeds = 3", "report_seeds = 9001", "where the tuning seeds start"),
         ("candidates = 3", "", "must have 'candidates'"),
         ("version = 2", "version = ", "can not be read"),
+        ('rule = "minimum"', 'rule = "min"', "untuned.rule = 'min'"),
+        ("factors = [0.3, 1.0]", "factors = [0.0]", "untuned.factors = 0.0"),
     ],
 )
 def test_a_plan_that_can_not_be_meant_is_refused_by_its_place(tmp_path, old, new, told):
@@ -67,9 +69,11 @@ def test_a_plan_that_is_not_there(tmp_path):
 def test_the_cost_counts_every_run(tmp_path):
     cost = plan_in(tmp_path).cost().set_index("problem")
     cell, scan = 8 * 2 + 3 * 3, 5 * 2
-    assert cost["runs"].to_dict() == {"bowl": 3 * (4 * cell + scan), "article": 2 * cell + scan}
+    plain = 2 * 2 * 2 * 2  # of SGD alone
+    runs = {"bowl": 3 * (4 * cell + scan) + plain, "article": 2 * cell + scan + plain}
+    assert cost["runs"].to_dict() == runs
     # half the horizon is half the time
-    assert cost["minutes"]["bowl"] == pytest.approx(2.5 * (4 * cell + scan) * 1.0 / 60_000)
+    assert cost["minutes"]["bowl"] == pytest.approx((2.5 * (4 * cell + scan) + plain) / 60_000)
 
 
 def test_a_plan_over_its_own_budget_is_refused(tmp_path):

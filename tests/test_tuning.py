@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 from anneal_utils import _files, benchmark, problems, training
-from anneal_utils.benchmark import chunks, evidence, tuning
+from anneal_utils.benchmark import chunks, evidence, tuning, untuned
 from anneal_utils.training.frames import Outcome
 
 import keras
@@ -110,6 +110,40 @@ def test_a_best_peak_near_an_end_widens_the_range_for_all(tmp_path):
     assert set(kept["peak"]) <= set(last["peak"])
 
 
+def test_what_is_had_without_tuning(tmp_path):
+    """Peaks are the range test's median times the factors; knobs are defaults but for warmup."""
+    plan = plan_in(tmp_path).select(problems=["article"], trials=2)
+    out = tmp_path / "out"
+    found = benchmark.run(plan, out=out, cache=False)
+    assert set(found.ranges["rule"]) == set(benchmark.plan.RULES)
+    assert set(found.ranges["seed"]) == {9000, 9001} and set(found.ranges["optimizer"]) == {"sgd"}
+    base = found.ranges[found.ranges["rule"] == "minimum"]["rate"].median()
+    table = found.untuned
+    assert np.allclose(table["peak"], base * table["factor"], rtol=1e-3)
+    assert set(table.groupby(["schedule", "knobs", "factor"]).size()) == {2}
+    assert len(table) == 2 * 2 * 2 * 2 and set(table["schedule"]) == {"constant", "linear"}
+    row = table[(table["schedule"] == "linear") & (table["knobs"] == '{"warmup": 0.1}')].iloc[0]
+    runs = training.grid("linear", row["peak"], [row["seed"]], keras.optimizers.SGD, warmup=0.1)
+    frame = training.train("article", runs, store=False)
+    assert row["tune"] == pytest.approx(frame["val_loss"].iloc[-1], rel=1e-6)
+    assert row["test"] == pytest.approx(frame["test_loss"].iloc[-1], rel=1e-6)
+    again = benchmark.load(out)
+    pd.testing.assert_frame_equal(again.untuned, table)
+    pd.testing.assert_frame_equal(again.ranges, found.ranges)
+
+
+def test_a_sweep_that_can_not_be_read_is_told_and_nothing_is_run_by_it(bowl, monkeypatch):
+    """Single samples of a noisy bowl: the loss is soon above four times the lowest."""
+    plan, found, _ = bowl
+    assert found.ranges[found.ranges["seed"] == 9001]["rate"].isna().all()
+    nothing = found.ranges[["rule", "seed"]].assign(rate=np.nan)
+    monkeypatch.setattr(untuned, "range_test", lambda *_: nothing)
+    with pytest.raises(StopIteration) as end:
+        next(untuned.protocol_of(plan, benchmark.Setting("bowl", "sgd", 1.0)))
+    tests, runs = end.value.value
+    assert runs.empty and tests["rate"].isna().all()
+
+
 def test_a_problem_that_is_done_is_not_computed_again(bowl, tmp_path):
     plan, found, out = bowl
     again = benchmark.run(plan, out=out, cache=False)
@@ -137,7 +171,7 @@ def test_an_interrupted_benchmark_goes_on_from_the_store(tmp_path, monkeypatch):
             outcomes = yield protocol.send(outcomes)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(benchmark.running, "protocol_of", stopped)
+    monkeypatch.setattr(tuning, "protocol_of", stopped)
     with pytest.raises(KeyboardInterrupt):
         benchmark.run(plan, cache=store)
     monkeypatch.undo()

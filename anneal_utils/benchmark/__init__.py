@@ -24,6 +24,7 @@ _ROOMS = {
     "plan": ("Entry", "Method", "Plan", "Setting"),
     "chunks": ("Chunk",),
     "tuning": (),
+    "untuned": ("range_test",),
     "plugins": ("Plugin",),
     "tasks": ("Stopped",),
     "executors": (),

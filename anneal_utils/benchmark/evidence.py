@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from anneal_utils import _checks, _files, _places
@@ -14,7 +14,7 @@ FORMAT = 3  # another number is another meaning of the tables
 OUT = Path("build") / "benchmark"
 COMMITTED = _places.committed() / "results"
 SETTING = ["problem", "optimizer", "horizon"]
-_TABLES = ("trials", "report")
+_TABLES = ("trials", "report", "untuned", "ranges")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,10 @@ class Evidence:
     largest of a setting is the one that counts). ``report`` also: tune_0.125, tune_0.25, tune_0.5
     (the tune value at that share of the run).
 
+    ``untuned``: runs at defaults, a row per method, warmup, factor and seed, with the columns of
+    ``trials`` and ``factor`` (of the peak, over what a range test suggests). ``ranges``: what each
+    rule reads from a range test: problem, optimizer, horizon, seed, rule, rate.
+
     ``provenance``: ``{problem: facts}``, among them ``plan`` (digest of what the plan says about
     it), ``group``, ``chance``, ``test_samples``, ``environment``, ``minutes``.
     """
@@ -37,33 +41,39 @@ class Evidence:
     trials: pd.DataFrame
     report: pd.DataFrame
     provenance: dict[str, dict]
+    untuned: pd.DataFrame = field(default_factory=pd.DataFrame)
+    ranges: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def select(self, **which) -> "Evidence":
         """The part that matches, e.g. ``optimizer="adamw"``, ``horizon=1.0``, ``problem=[…]``."""
-        trials, report = (_matching(table, which) for table in (self.trials, self.report))
-        if report.empty:
+        which = {k: v if isinstance(v, list | tuple) else [v] for k, v in which.items()}
+        for column, wanted in which.items():
+            _checks.choice("which", column, [*SETTING, "schedule"])
+            for one in wanted:
+                _checks.choice(column, one, list(dict.fromkeys(self.report[column])))
+        tables = {name: _matching(getattr(self, name), which) for name in _TABLES}
+        if tables["report"].empty:
             _checks.fail("which", which, "must match some results")
-        kept = dict.fromkeys(report["problem"])
-        return Evidence(trials, report, {name: self.provenance[name] for name in kept})
+        kept = dict.fromkeys(tables["report"]["problem"])
+        return Evidence(**tables, provenance={name: self.provenance[name] for name in kept})
 
 
 def _matching(table: pd.DataFrame, which: dict) -> pd.DataFrame:
     for column, wanted in which.items():
-        _checks.choice("which", column, [*SETTING, "schedule"])
-        wanted = wanted if isinstance(wanted, list | tuple) else [wanted]
-        for one in wanted:
-            _checks.choice(column, one, list(dict.fromkeys(table[column])))
-        table = table[table[column].isin(wanted)]
+        if column in table:  # range tests know no methods; an empty table has no columns
+            table = table[table[column].isin(wanted)]
     return table.reset_index(drop=True)
 
 
 def gathered(parts: Iterable[Evidence]) -> Evidence:
     """Several as one."""
     parts = list(parts)
-    tables = [
-        pd.concat([getattr(part, name) for part in parts], ignore_index=True) for name in _TABLES
-    ]
-    return Evidence(*tables, {k: v for part in parts for k, v in part.provenance.items()})
+    tables = {
+        name: pd.concat([getattr(part, name) for part in parts], ignore_index=True)
+        for name in _TABLES
+    }
+    facts = {label: known for part in parts for label, known in part.provenance.items()}
+    return Evidence(**tables, provenance=facts)
 
 
 def save(evidence: Evidence, folder) -> None:
@@ -72,7 +82,10 @@ def save(evidence: Evidence, folder) -> None:
         digests = {}
         for name in _TABLES:
             table = getattr(evidence, name)
-            table = table[table["problem"] == label].reset_index(drop=True)
+            if len(table):
+                table = table[table["problem"] == label].reset_index(drop=True)
+            if table.empty:
+                continue
             digests[name] = _files.content_digest(table)
             _files.write(_path(folder, label, f"{name}.parquet"), _files.parquet(table))
         told = {**facts, "problem": label, "format": FORMAT, "sha256": digests}
@@ -124,8 +137,10 @@ def _load(folder: Path, label: str) -> Evidence:
             f"out = {str(folder)!r}: holds no results of {label!r} in format {FORMAT}; run the "
             "benchmark."
         )
-    tables = []
+    tables = {}
     for name in _TABLES:
+        if name not in facts["sha256"]:  # a plan need not ask for all of them
+            continue
         path = _path(folder, label, f"{name}.parquet")
         try:
             table = _files.unparquet(path.read_bytes())
@@ -136,5 +151,5 @@ def _load(folder: Path, label: str) -> Evidence:
             raise ValueError(
                 f"out = {str(folder)!r}: {path.name} {reason}; run the benchmark again."
             ) from error
-        tables.append(table)
-    return Evidence(*tables, {label: facts})
+        tables[name] = table
+    return Evidence(**tables, provenance={label: facts})

@@ -16,6 +16,7 @@ from anneal_utils.problems import Problem
 import pandas as pd
 
 COMMITTED = _places.committed() / "plan.toml"
+RULES = ("smith_max", "smith_base", "minimum", "steep", "valley", "slide")  # of a range test
 GROUPS = ("exact", "tabular", "images", "sequences", "own")
 
 
@@ -61,8 +62,8 @@ class Plan:
     """What is fixed before anything is computed; made by :meth:`read`, narrowed by :meth:`select`.
 
     ``entries``: problems by label. ``methods``: by label. ``axes``: the warmup's, and those of the
-    optimizers' own knobs, ``{optimizer: {knob: Axis}}``. ``protocol``, ``reading``, ``contrasts``:
-    as the file has them.
+    optimizers' own knobs, ``{optimizer: {knob: Axis}}``. ``protocol``, ``untuned``, ``reading``,
+    ``contrasts``: as the file has them.
     """
 
     version: int
@@ -71,6 +72,7 @@ class Plan:
     warmup: Axis
     axes: Mapping[str, Mapping[str, Axis]]
     protocol: Mapping
+    untuned: Mapping
     reading: Mapping
     contrasts: tuple[Mapping, ...]
 
@@ -136,7 +138,13 @@ class Plan:
             scan = self.protocol["scan_points"] * self.protocol["scan_seeds"]
             each = scan + cell * len(entry.methods)
             horizons = [h for s in entry.optimizers.values() for h in s]
-            rows.append((label, entry.group, each * len(horizons), entry.ms, each * sum(horizons)))
+            rules, plain = self.untuned, 0
+            if rules:
+                arms = [rules["methods"], rules["warmups"], rules["factors"], range(rules["seeds"])]
+                arms.append(set(rules["optimizers"]) & set(entry.optimizers))
+                plain = math.prod(map(len, arms))
+            runs, whole = each * len(horizons) + plain, each * sum(horizons) + plain
+            rows.append((label, entry.group, runs, entry.ms, whole))
         table = pd.DataFrame(rows, columns=["problem", "group", "runs", "ms", "minutes"])
         return table.assign(minutes=table["minutes"] * table["ms"] / 60_000)
 
@@ -191,6 +199,7 @@ def _plan_of(given: Mapping) -> Plan:
         Axis.read("protocol.warmup", protocol.pop("warmup")),
         axes,
         protocol,
+        _untuned_of(given.get("untuned", {}), methods, axes),
         dict(given["reading"]),
         tuple(given["contrasts"]),
     )
@@ -223,6 +232,23 @@ def _entry_of(label: str, told: Mapping, tiers, methods, axes, protocol) -> Entr
         told.get("tuning_seeds", protocol["tuning_seeds"]),
         told.get("report_seeds", protocol["report_seeds"]),
     )
+
+
+def _untuned_of(told: Mapping, methods, axes) -> dict:
+    if told:
+        for name in ("steps", "seeds"):
+            _checks.count(f"untuned.{name}", told[name])
+        for name in ("low", "high"):
+            _checks.positive(f"untuned.{name}", told[name])
+        for name, known in (("methods", methods), ("optimizers", axes)):
+            for one in told[name]:
+                _checks.choice(f"untuned.{name}", one, known)
+        for factor in told["factors"]:
+            _checks.positive("untuned.factors", factor)
+        for warmup in told["warmups"]:
+            _checks.number("untuned.warmups", warmup, low=0, high=0.9)
+        _checks.choice("untuned.rule", told["rule"], RULES)
+    return dict(told)
 
 
 def _narrowed(plan: Plan, problems, methods, chosen, horizons, numbers) -> Plan:

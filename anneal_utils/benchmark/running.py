@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from anneal_utils import _checks, headless, identity, training
-from anneal_utils.benchmark import evidence
+from anneal_utils.benchmark import evidence, tuning, untuned
 from anneal_utils.benchmark.driver import Driver
 from anneal_utils.benchmark.entrants import build, listed, problem_of
 from anneal_utils.benchmark.evidence import Evidence
@@ -17,7 +17,7 @@ from anneal_utils.benchmark.finished import Cache
 from anneal_utils.benchmark.plan import Plan, epochs_at
 from anneal_utils.benchmark.plugins import Plugin, load_plugin, refuse_what_workers_lack
 from anneal_utils.benchmark.spaces import AXES
-from anneal_utils.benchmark.tuning import protocol_of, trials_of
+from anneal_utils.benchmark.tuning import trials_of
 from anneal_utils.problems import Problem
 
 import numpy as np
@@ -89,12 +89,14 @@ def run(
             part = None if fresh or out is None else _finished(plan, label, out)
             if part is None:
                 started, driver = time.time(), Driver(executor, width, threads, keep, plugins, bar)
-                found = driver.run(protocol_of(plan, one) for one in plan.settings(label))
+                tuned = plan.settings(label)
+                plain = [setting for setting in tuned if untuned.wanted(plan, setting)]
+                protocols = [tuning.protocol_of(plan, setting) for setting in tuned]
+                found = driver.run(protocols + [untuned.protocol_of(plan, s) for s in plain])
                 facts = _facts(plan, label, plugins, mode, place)
                 facts["minutes"] = round((time.time() - started) / 60, 2)
                 facts["runs"] = {"computed": driver.computed, "from_cache": driver.reused}
-                tables = zip(*found, strict=True)
-                part = _evidence(label, facts, *tables)
+                part = _evidence(label, facts, found[: len(tuned)], found[len(tuned) :])
                 if out is not None:
                     evidence.save(part, out)
             parts.append(part)
@@ -190,11 +192,19 @@ def _facts(plan: Plan, label: str, plugins, mode: str, place: str) -> dict:
     }
 
 
-def _evidence(label: str, facts: dict, trials: Iterable, report: Iterable) -> Evidence:
-
-    tables = [pd.concat(some, ignore_index=True) for some in (trials, report)]
+def _evidence(label: str, facts: dict, tuned: list, plain: list) -> Evidence:
+    """The tables of a problem, from what the protocols of its settings returned."""
+    single = {"tune": "float32", "test": "float32", "lost": "int32"}
     first = ["problem", "optimizer", "horizon", "epochs", "schedule", "trial", "peak", "knobs"]
-    tables = [table[[*first, *[c for c in table if c not in first]]] for table in tables]
-    single = {"tune": "float32", "test": "float32", "lost": "int32", "trial": "int16"}
-    tables = [table.astype(single | {"problem": "str", "optimizer": "str"}) for table in tables]
-    return Evidence(*tables, {label: facts})
+    tables = {}
+    for names, found in ((("trials", "report"), tuned), (("ranges", "untuned"), plain)):
+        for name, some in zip(names, zip(*found, strict=True), strict=False):
+            table = pd.concat(some, ignore_index=True)
+            if table.empty:
+                continue
+            own = [column for column in first if column in table]
+            table = table[[*own, *[column for column in table if column not in own]]]
+            kinds = {column: kind for column, kind in single.items() if column in table}
+            texts = [c for c in ("problem", "optimizer", "rule") if c in table]
+            tables[name] = table.astype(kinds | dict.fromkeys(texts, "str"))
+    return Evidence(**tables, provenance={label: facts})

@@ -80,11 +80,11 @@ def protocol_of(plan: Plan, setting: Setting) -> Iterator:
         chunks = [t.chunk(setting, entry, epochs, m, own, tuning) for m, t in asked]
         outcomes = yield chunks
         rows = [
-            _rows(problem, chunk, found)
+            rows_of(problem, chunk, found)
             | {"schedule": m.label, "trial": t.number, "knobs": json.dumps(dict(t.knobs))}
             for (m, t), chunk, found in zip(asked, chunks, outcomes, strict=True)
         ]
-        table = _table(rows).assign(**where, widened=widened)
+        table = table_of(rows).assign(**where, widened=widened)
         tables.append(table)
         ends = [] if widened == rules["widenings"] else list(_near(table, trials, problem, rules))
         if not ends:
@@ -104,11 +104,11 @@ def protocol_of(plan: Plan, setting: Setting) -> Iterator:
     chunks = [t.chunk(setting, entry, epochs, m, own, range(entry.report)) for m, t in asked]
     outcomes = yield chunks
     rows = [
-        _rows(problem, chunk, found, cuts=True)
+        rows_of(problem, chunk, found, cuts=True)
         | {"schedule": m.label, "trial": t.number, "knobs": json.dumps(dict(t.knobs))}
         for (m, t), chunk, found in zip(asked, chunks, outcomes, strict=True)
     ]
-    report = _table(rows).assign(**where)
+    report = table_of(rows).assign(**where)
     return pd.concat(tables, ignore_index=True), report
 
 
@@ -153,7 +153,7 @@ def _capped(problem: Problem, value: float) -> float:
     return min(value * problem.sign, problem.chance) if np.isfinite(value) else problem.chance
 
 
-def _rows(problem: Problem, chunk: Chunk, outcomes: list[Outcome], cuts: bool = False) -> dict:
+def rows_of(problem: Problem, chunk: Chunk, outcomes: list[Outcome], cuts: bool = False) -> dict:
     """The columns of one trial: a value for each of its seeds, or one for all."""
     found = [_values(problem, outcome) for outcome in outcomes]
     columns = {
@@ -180,7 +180,7 @@ def _at(problem: Problem, outcome: Outcome, cut: float) -> float:
     return _capped(problem, float(outcome.history[epoch, column]))
 
 
-def _table(rows: list[dict]) -> pd.DataFrame:
+def table_of(rows: list[dict]) -> pd.DataFrame:
     """One frame, a row for each seed of each of ``rows``."""
     lengths = [len(row["seed"]) for row in rows]
     columns = {}
