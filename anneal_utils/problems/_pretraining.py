@@ -1,19 +1,22 @@
 """Hidden layers of a network that was trained before, on other classes."""
 
+import itertools
+
 from anneal_utils.problems.catalogue import DATA_SEED
 
 import numpy as np
 
-STEPS, RATE, MOMENTUM = 150, 0.1, 0.9
+PASSES, RATE, MOMENTUM = 6, 0.05, 0.9
+BATCH = 64  # products of so few rows start no threads, which would take longer than the work
 DECIMALS = 3
 
 
 def hidden_layers(x: np.ndarray, y: np.ndarray, widths: tuple[int, ...]) -> list[tuple]:
     """Pairs (kernel, bias), float32, of an MLP with ReLU that was trained on ``x`` and ``y``.
 
-    Full-batch gradient descent with momentum on the cross-entropy, from He's initial weights, in
-    float64. That is a smooth map of its start, and far more exact than the ``DECIMALS`` to which
-    the weights are rounded: so they are the same bits on every machine.
+    Gradient descent with momentum on the cross-entropy, from He's initial weights, in float64.
+    Its few steps are far more exact than the ``DECIMALS`` to which the weights are rounded: so
+    they are the same bits on every machine.
     """
     layers = trained(x, y, widths)[:-1]
     return [tuple(np.round(part, DECIMALS).astype("float32") for part in layer) for layer in layers]
@@ -26,14 +29,17 @@ def trained(x: np.ndarray, y: np.ndarray, widths: tuple[int, ...]) -> list[list[
     sizes = (x.shape[1], *widths, target.shape[1])
     layers = [
         [rng.normal(0, np.sqrt(2 / rows), (rows, columns)), np.zeros(columns)]
-        for rows, columns in zip(sizes, sizes[1:], strict=False)
+        for rows, columns in itertools.pairwise(sizes)
     ]
     speeds = [[np.zeros_like(part) for part in layer] for layer in layers]
-    for _ in range(STEPS):
-        for layer, speed, slope in zip(layers, speeds, _gradient(layers, x, target), strict=True):
-            for i in range(2):
-                speed[i] = MOMENTUM * speed[i] - RATE * slope[i]
-                layer[i] = layer[i] + speed[i]
+    for _ in range(PASSES):
+        order = rng.permutation(len(x))
+        for rows in np.split(order, range(BATCH, len(x), BATCH)):
+            slopes = _gradient(layers, x[rows], target[rows])
+            for layer, speed, slope in zip(layers, speeds, slopes, strict=True):
+                for i in range(2):
+                    speed[i] = MOMENTUM * speed[i] - RATE * slope[i]
+                    layer[i] = layer[i] + speed[i]
     return layers
 
 

@@ -114,7 +114,9 @@ def residual(stem: int, filters: int, blocks: int) -> keras.Model:
 
     pixels = keras.Input((64,))
     x = RandomShift()(layers.Reshape((8, 8, 1))(pixels))
-    x = layers.MaxPooling2D()(layers.ReLU()(convolved(x, stem)))
+    x = layers.ReLU()(convolved(x, stem))
+    # MaxPooling2D of 2 x 2 pixels, whose gradient XLA is slow at.
+    x = keras.ops.max(layers.Reshape((4, 2, 4, 2, stem))(x), axis=(2, 4))
     x = layers.ReLU()(convolved(x, filters))
     for _ in range(blocks):
         inner = layers.ReLU()(convolved(x, filters))
