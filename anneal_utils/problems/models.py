@@ -110,7 +110,8 @@ def residual(stem: int, filters: int, blocks: int) -> keras.Model:
 
     def convolved(x, width):
         x = MatmulConv2D(width, 3, padding="same", use_bias=False)(x)
-        return layers.BatchNormalization()(x)
+        # Keras's 0.99 averages over more steps than such a short training can wait for.
+        return layers.BatchNormalization(momentum=0.9)(x)
 
     pixels = keras.Input((64,))
     x = RandomShift()(layers.Reshape((8, 8, 1))(pixels))
