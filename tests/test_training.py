@@ -335,7 +335,8 @@ def test_initial_weights_are_those_of_the_built_model(name):
         model, variables = _keras.build(problem, seed)
         built = [variable.numpy() for variable in model.variables]
         assert_equal(starts.starts(problem, variables).values(seed), built)
-    if "quadratic" not in name:  # their point starts where its layer was told
+    # A point starts where its layer was told, and random shifts have a seed.
+    if "quadratic" not in name and name != "digits_residual":
         assert starts.starts(problem, variables).makers, "initial weights are slow again"
 
 

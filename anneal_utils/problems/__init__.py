@@ -23,15 +23,16 @@ from anneal_utils.problems.catalogue import (
 from anneal_utils.problems.problem import Problem
 
 # The rooms register their problems in this order, which is the course's.
-from anneal_utils.problems import classic, images, tabular, quadratics, text  # isort: skip
+from anneal_utils.problems import classic, images, tabular, quadratics, text, sequences  # isort: skip
 from anneal_utils.problems import health, photograph, english, downloads  # isort: skip
 from anneal_utils.problems.downloads import CACHE
-from anneal_utils.problems.models import MatmulConv2D
+from anneal_utils.problems.models import MatmulConv1D, MatmulConv2D
 from anneal_utils.problems.text import entropy_rate, markov_chain
 
 __all__ = [
     "CACHE",
     "DATA_SEED",
+    "MatmulConv1D",
     "MatmulConv2D",
     "Problem",
     "classic",
@@ -48,6 +49,7 @@ __all__ = [
     "photograph",
     "quadratics",
     "register",
+    "sequences",
     "tabular",
     "text",
     "unregister",

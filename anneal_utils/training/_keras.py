@@ -8,7 +8,7 @@ from anneal_utils import _checks, _internals, identity
 from anneal_utils._seeds import seeded
 from anneal_utils.optimizers import catalogue as optimizers
 from anneal_utils.optimizers import unwrap
-from anneal_utils.problems import MatmulConv2D, Problem
+from anneal_utils.problems import MatmulConv1D, MatmulConv2D, Problem
 from anneal_utils.training.recipes import Run, Schedule
 from anneal_utils.training.runs import float_kind
 
@@ -256,7 +256,8 @@ def holds_under_xla(model: keras.Model, optimizer) -> bool:
     """Whether XLA is the faster mode and gives the same training; measured, see the tests."""
     slow = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
     layers = _internals.layers_of(model)
-    convolves = any(isinstance(x, slow) and not isinstance(x, MatmulConv2D) for x in layers)
+    quick = (MatmulConv1D, MatmulConv2D)
+    convolves = any(isinstance(x, slow) and not isinstance(x, quick) for x in layers)
     # Half precision: XLA rounds at other places, which 8 or 11 bits do not forgive.
     halves = any("16" in str(layer.compute_dtype) for layer in layers)
     return not (convolves or halves or isinstance(unwrap(optimizer), keras.optimizers.Adafactor))
