@@ -11,6 +11,9 @@ from anneal_utils.registry import Registry
 import numpy as np
 
 DATA_SEED = 20_240  # fixes every synthetic data set and every split; never a run's seed
+# How often train and tune are divided anew where data are real. As many as there are runs with
+# seeds in a row, or more: then each seed has a division of its own, and seeds sample them too.
+SPLITS = 25
 registry = Registry("problem")
 unregister = registry.unregister
 names = registry.names

@@ -6,7 +6,7 @@ import re
 
 from anneal_utils import _checks
 from anneal_utils.problems import models
-from anneal_utils.problems.catalogue import DATA_SEED, register
+from anneal_utils.problems.catalogue import DATA_SEED, SPLITS, register
 from anneal_utils.problems.problem import Problem
 
 import keras
@@ -81,7 +81,7 @@ def english(length: int = 32, context: int = 6, width: int = 64) -> Problem:
         *(tune[:, :-1], tune[:, context:]),
         x_test=test[:, :-1],
         y_test=test[:, context:],
-        splits=4,
+        splits=SPLITS,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         batch_size=8,
         epochs=6,

@@ -4,7 +4,7 @@ import functools
 
 from anneal_utils import _checks
 from anneal_utils.problems import models
-from anneal_utils.problems.catalogue import DATA_SEED, register
+from anneal_utils.problems.catalogue import DATA_SEED, SPLITS, register
 from anneal_utils.problems.problem import Problem
 
 import keras
@@ -13,7 +13,7 @@ from scipy.special import xlogy
 from statsmodels.datasets import randhie
 
 TUNE, TEST = 3400, 6700  # rows; the other 10,090 are trained on
-SPLITS, DRAWS = 4, 50
+DRAWS = 50
 # What people were asked at the beginning: the same in all rows of a person.
 BASELINE = ["physlm", "disea", "hlthg", "hlthf", "hlthp"]
 
@@ -87,8 +87,8 @@ def health(width: int = 32, batch_size: int = 16) -> Problem:
 
     The RAND Health Insurance Experiment as statsmodels bundles it, one row a person and year:
     10,090 training, 3,400 tuning and 6,700 test rows; the rows of a person are in one part. The
-    facts are standardised by mean and spread of training and tuning rows together, so that the
-    four splits see the same numbers. An MLP 9-``width``-``width``-1 with ReLU gives the log of
+    facts are standardised by mean and spread of training and tuning rows together, so that
+    all splits see the same numbers. An MLP 9-``width``-``width``-1 with ReLU gives the log of
     the rate; loss is the mean Poisson deviance. Most of it is chance that nobody foresees, and
     the range from the best constant to what can be learned is some ten percent. Rates that are
     too high end in an exponential that overflows. Batches of 16, drawn with replacement, 6 epochs

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from anneal_utils import _checks
 from anneal_utils.problems import _pretraining, models
-from anneal_utils.problems.catalogue import DATA_SEED, register
+from anneal_utils.problems.catalogue import DATA_SEED, SPLITS, register
 from anneal_utils.problems.problem import Problem
 
 import keras
@@ -13,7 +13,6 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-SPLITS = 4
 _mlp = functools.partial(models.mlp, 64, (64,), 10)
 
 
@@ -61,9 +60,9 @@ def digits(test: bool = True) -> Problem:
     """Real handwritten digits (scikit-learn's bundled set): 958 train, 240 tune, 599 test images.
 
     8 x 8 pixels scaled to [0, 1]; an MLP 64-64-10, cross-entropy, batches of 32, 45 epochs of 29
-    steps. The test part is fixed; train and tune are divided in four ways, by seed. ``test=0``:
-    the first edition's problem, 1,437 training and 360 held-out images in one split, 30 epochs of
-    44 steps.
+    steps. The test part is fixed; train and tune are divided anew for each seed (in ``SPLITS``
+    ways). ``test=0``: the first edition's problem, 1,437 training and 360 held-out images in one
+    split, 30 epochs of 44 steps.
     """
     return _digits("digits", _mlp, (30, 45), test)
 
@@ -128,7 +127,7 @@ def digits_finetune() -> Problem:
     An MLP 64-64-32-5 whose hidden layers were trained on the 901 images of the digits 0 to 4 (in
     NumPy, when the problem is loaded; the same for every run); the output layer is new, drawn by
     seed. Nothing is frozen. Of the 896 images of 5 to 9 half are the test part, the rest 336 train
-    and 112 tune, divided in four ways; batches of 16, 15 epochs of 21 steps.
+    and 112 tune, divided in ``SPLITS`` ways; batches of 16, 15 epochs of 21 steps.
     """
     x, y = _images()
     known = y < 5

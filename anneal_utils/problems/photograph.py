@@ -4,7 +4,7 @@ import functools
 
 from anneal_utils import _checks
 from anneal_utils.problems import models
-from anneal_utils.problems.catalogue import DATA_SEED, register
+from anneal_utils.problems.catalogue import DATA_SEED, SPLITS, register
 from anneal_utils.problems.problem import Problem
 
 import keras
@@ -67,7 +67,7 @@ def photograph(features: int = 32, scale: float = 3.0, width: int = 32) -> Probl
         *(x[train], y[train], x[tune], y[tune]),
         x_test=x[test],
         y_test=y[test],
-        splits=4,
+        splits=SPLITS,
         loss="mean_squared_error",
         batch_size=32,
         epochs=10,

@@ -3,7 +3,7 @@
 import functools
 
 from anneal_utils.problems import models
-from anneal_utils.problems.catalogue import DATA_SEED, register
+from anneal_utils.problems.catalogue import DATA_SEED, SPLITS, register
 from anneal_utils.problems.problem import Problem
 
 import keras
@@ -85,7 +85,7 @@ def mnist1d() -> Problem:
         *(x_train, y_train, x_val, y_val),
         x_test=x_test,
         y_test=y_test,
-        splits=4,
+        splits=SPLITS,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         batch_size=64,
         epochs=16,
