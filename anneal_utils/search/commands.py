@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     go.add_argument("--optimizer", nargs="+", metavar="O", default=["momentum"])
     go.add_argument("--knots", type=int, default=9)
     go.add_argument("--generations", type=int, default=40)
-    go.add_argument("--population", type=int, default=12, help="candidates of a generation")
+    go.add_argument("--population", type=int, default=16, help="candidates of a generation")
     go.add_argument("--seeds", type=int, default=4, help="runs of a candidate")
     go.add_argument("--start", default="flat", help='"flat", or a schedule\'s name')
     go.add_argument("--seed", type=int, default=0, help="of the search")

@@ -20,7 +20,7 @@ def search(
     *,
     knots: int = 9,
     generations: int = 40,
-    population: int = 12,
+    population: int = 16,
     seeds: int = 4,
     start="flat",
     sigma: float = 0.5,
