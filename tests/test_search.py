@@ -263,7 +263,7 @@ def test_the_command_line_searches_saves_and_knows_what_is_there(tmp_path, capsy
     arguments += ["--report-seeds", "6", "--out", str(tmp_path / "out")]
     arguments += ["--cache", str(tmp_path / "store")]
     assert search.main(arguments) == 0
-    assert "percent of val loss" in capsys.readouterr().out
+    assert "of val loss against" in capsys.readouterr().out
     (path,) = (tmp_path / "out").iterdir()
     assert path.name == "quadratic_epochs=1_steps=20-sgd.json"
     content = path.read_bytes()

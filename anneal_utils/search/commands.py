@@ -138,10 +138,11 @@ def _holds(known: Result, options) -> bool:
 
 def _line(result: Result) -> str:
     told, best = result.report, result.report.best()
+    effect = told.against(best)
     return (
-        f"{result.found.problem}, {result.found.optimizer}: against {best} (tuned) "
-        f"{told.against(best)} percent of {told.part} loss; "
-        f"{result.provenance['minutes']} minutes."
+        f"{result.found.problem}, {result.found.optimizer}: {effect.estimate:+.1f} % "
+        f"[{effect.low:.1f}, {effect.high:.1f}] of {told.part} loss against {best}, tuned; "
+        f"{effect.n} seeds, {result.provenance['minutes']} minutes."
     )
 
 
@@ -152,7 +153,7 @@ def _show(options) -> None:
         effect = told.against(best)
         rows.append(
             {"problem": result.found.problem, "optimizer": result.found.optimizer}
-            | {"best usual": best, "percent": f"{effect.estimate:+.1f}"}
+            | {"best usual": best, "part": told.part, "percent": f"{effect.estimate:+.1f}"}
             | {"interval": f"[{effect.low:.1f}, {effect.high:.1f}]", "seeds": effect.n}
             | {"rates": " ".join(f"{rate:.2g}" for rate in result.found.rates)}
         )

@@ -58,7 +58,7 @@ class Found:
 
     def schedule(self, steps: int | None = None) -> schedules.Knots:
         """The schedule as a Keras one, over its own horizon or stretched to ``steps`` steps."""
-        return schedule_through(self.places, self.rates, steps or self.steps)
+        return schedule_through(self.places, self.rates, self.steps if steps is None else steps)
 
     def to_dict(self) -> dict:
         """Everything as plain values, for JSON; of the problem and the optimizer the labels."""
