@@ -79,6 +79,15 @@ def test_candidates_share_their_seeds_and_every_generation_has_new_ones(bowl, mo
     assert other.seeds[0] >= result.seeds[1]
     with pytest.raises(ValueError, match=r"seeds = \[1000002\]: must be none of the search's"):
         search.report(result, {"a": 0.1}, seeds=[0, 1_000_002])
+    for usual, message in (
+        ({}, "usual = {}: must hold at least one"),
+        ({"found": 0.1}, "usual = 'found': is the label of the found schedule"),
+        ({"a": ("cosine", {}, 0.1, 2)}, "must be (name, peak) or"),
+        ({"a": "cosine"}, "needs at least one peak"),
+    ):
+        with pytest.raises(ValueError) as refused:
+            search.report(result, usual)
+        assert message in str(refused.value)
     told = search.report(result, {"a": 0.1}, store=False)
     assert not used & set(told.losses.index)
 

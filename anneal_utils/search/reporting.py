@@ -40,7 +40,10 @@ class Report:
         return percent(self.losses[label], self.losses[FOUND])
 
     def best(self) -> str:
-        """The other schedule of lowest mean log loss."""
+        """The other schedule of lowest mean log loss.
+
+        Chosen by the numbers that it is then compared by: that favours it, not the found one.
+        """
         means = self.losses.drop(columns=FOUND).apply(logs_of).mean()
         return str(means.idxmin())
 
@@ -101,6 +104,8 @@ def report(
     seeds = _fresh(found, seeds)
     if usual is None:
         usual = tuned(problem, optimizer, epochs=found.epochs, store=store)
+    if not usual:
+        _checks.fail("usual", usual, "must hold at least one")
     recipes = {FOUND: (found.recipe, ())} | {k: _recipe(k, v) for k, v in usual.items()}
     runs = [
         run
