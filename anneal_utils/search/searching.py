@@ -43,6 +43,8 @@ def search(
     No evaluation selects it, so that it is not the luckiest of many candidates, whose value is too
     good by as much as the seeds scatter; the mean over generations takes out most of the last
     centre's own random walk. Its loss is not known from the search: :func:`report` measures it.
+    What differs by less than the paired values scatter over ``seeds`` no generation can see: noisy
+    problems need more seeds.
 
     ``problem``: a name, a text ``"digits_noisy:noise=0.4"``, or a ``Problem``. ``optimizer``:
     whatever ``training.grid`` takes as one, or ``{label: it}``. ``start``: ``"flat"`` (constant) or
