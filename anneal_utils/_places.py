@@ -14,10 +14,9 @@ def _checkout() -> Path | None:
     return root / "data" if ours else None
 
 
-def committed() -> Path:
-    """The benchmark's results that the package comes with: in the repository, or in the wheel."""
-    data = _checkout()
-    return data / "benchmark" if data else _PACKAGE / "_data" / "benchmark"
+def committed(kind: str = "benchmark") -> Path:
+    """Results of a kind that the package comes with: in the repository, or in the wheel."""
+    return (_checkout() or _PACKAGE / "_data") / kind
 
 
 def caches() -> Path:

@@ -129,9 +129,10 @@ model.fit(x, y, batch_size=20, epochs=1, verbose=0, callbacks=[recorder])
 told["exchanged"] = recorder.rates
 
 told["refused"] = {}
-for room in ("training", "benchmark", "identity", "problems", "diagnostics"):
+for room in ("training", "benchmark", "search", "identity", "problems", "diagnostics"):
     try:
-        __import__(f"anneal_utils.{room}", fromlist=["run"])  # the benchmark's rooms come late
+        # The rooms of some come late.
+        __import__(f"anneal_utils.{room}", fromlist=["run", "search"])
     except ImportError as error:
         told["refused"][room] = str(error)
 told["imported"] = [name for name in NAMES if name in sys.modules]
@@ -222,7 +223,7 @@ def test_nobody_has_asked_for_tensorflow(told):
     for room, sentence in told["refused"].items():
         needed = f"anneal_utils.{room} needs TensorFlow: pip install 'anneal-utils[train]'"
         assert sentence == needed
-    assert len(told["refused"]) == 5
+    assert len(told["refused"]) == 6
 
 
 # ------------------------------------------------------------------------------- what is told

@@ -1,0 +1,56 @@
+"""Near-optimal learning-rate schedules, found by search: what can be had, not what is usual.
+
+A schedule is a rate at each of nine knots, straight between them on a logarithmic axis. CMA-ES
+(Hansen 2016, arXiv:1604.00772) moves all nine: each generation trains its candidates on the same
+fresh seeds with the many-run trainer and ranks them by the held-out loss of the tune part. What it
+finds is reported beside the usual schedules on seeds that nothing was chosen on, on the test part
+where there is one. The question, and shapes sought apart from any family's formula, are those of
+Naganuma, Agarwala, Kasimbeg & Dahl 2026 (arXiv:2603.10301). Taught in notebook 08.
+
+    found = search.search("digits", "momentum")
+    training.grid({"found": found.recipe}, seeds=range(20))
+    search.report(found, {"cosine": ("cosine", 0.3)}).table()
+    search.flatness(found)
+
+    python -m anneal_utils.search run --problem digits --optimizer momentum
+    python -m anneal_utils.search show
+
+Finished runs are kept in the store (see :mod:`anneal_utils.store`), so an interrupted search goes
+on where it was: what a generation tries follows from the arguments and the runs before it.
+"""
+
+import importlib
+
+from anneal_utils import _needs
+
+# A room is imported when something in it is asked for: TensorFlow takes seconds, and the command
+# line has to be able to answer a Ctrl-C before that.
+_ROOMS = {
+    "knots": ("places_of",),
+    "ends": ("SEEDS",),
+    "usual": ("USUAL", "tuned"),
+    "found": ("Found",),
+    "searching": ("search",),
+    "reporting": ("Report", "flatness", "report"),
+    "results": ("COMMITTED", "OUT", "load", "save"),
+    "commands": ("main",),
+}
+__all__ = sorted(name for names in _ROOMS.values() for name in names)
+
+
+def __getattr__(name: str):
+    """A public name, or a room, at its first use."""
+    for room, names in _ROOMS.items():
+        if name == room or name in names:
+            if missing := _needs.tensorflow(__name__):
+                raise ImportError(missing)
+            module = importlib.import_module(f"{__name__}.{room}")
+            found = module if name == room else getattr(module, name)
+            globals()[name] = found
+            return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names too, before they are used."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,64 @@
+"""Results of searches: one small JSON for each problem and optimizer, written and read whole."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from anneal_utils import _files, _places
+from anneal_utils.search.found import Found
+from anneal_utils.search.reporting import Report
+
+FORMAT = 1
+OUT = Path("build") / "search"
+COMMITTED = _places.committed("search")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was found, what it is worth, and where both are from."""
+
+    found: Found
+    report: Report
+    provenance: dict
+
+
+def path_of(folder, problem: str, optimizer: str) -> Path:
+    """The file of a problem and an optimizer."""
+    name = re.sub(r"[^\w.,=-]+", "_", f"{problem}-{optimizer}")
+    return Path(folder) / f"{name}.json"
+
+
+def save(result: Result, folder) -> Path:
+    """Write a result, whole or not at all; returns where."""
+    path = path_of(folder, result.found.problem, result.found.optimizer)
+    content = {
+        "format": FORMAT,
+        "found": result.found.to_dict(),
+        "report": result.report.to_dict(),
+        "provenance": result.provenance,
+    }
+    _files.write(path, (json.dumps(content, indent=None, allow_nan=False) + "\n").encode())
+    return path
+
+
+def read(path: Path) -> Result | None:
+    """The result in a file, None where there is no file; ``ValueError`` if it can not be read."""
+    try:
+        given = json.loads(path.read_text())
+        if given["format"] != FORMAT:
+            raise ValueError(f"is of format {given['format']}, this version reads {FORMAT}")
+        found, told = Found.from_dict(given["found"]), Report.from_dict(given["report"])
+        return Result(found, told, dict(given["provenance"]))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ValueError(f"{path.name} in {path.parent} can not be read: {error}") from error
+
+
+def load(folder=OUT) -> list[Result]:
+    """All results in ``folder``, by file name; ``ValueError`` where there are none."""
+    found = [read(path) for path in sorted(Path(folder).glob("*.json"))]
+    if not found:
+        raise ValueError(f"out = {str(folder)!r}: holds no results of searches.")
+    return found
