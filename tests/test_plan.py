@@ -172,7 +172,7 @@ def test_the_committed_plan_can_be_run():
     assert plan.version == 2
     shapes = {method.schedule for method in plan.methods.values()}
     assert shapes == set(schedules.names())
-    assert plan.cost()["minutes"].sum() <= plan.protocol["minutes"] <= 90
+    assert plan.select().cost()["minutes"].sum() <= plan.protocol["minutes"] <= 90
     for entry in plan.entries.values():
         assert {"momentum", "adamw"} <= set(entry.optimizers)
         assert len({plan.methods[name].schedule for name in entry.methods}) >= 8

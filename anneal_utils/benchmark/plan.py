@@ -45,6 +45,7 @@ class Entry:
 
     ``ms``: measured milliseconds of a run at horizon 1. ``methods``: labels. ``trials``,
     ``tuning``, ``report``: numbers of trials and of seeds, where they are not the plan's.
+    ``downloaded``: needs a download, so it is measured only where it is asked for by name.
     """
 
     load: str | Problem
@@ -55,6 +56,7 @@ class Entry:
     trials: int
     tuning: int
     report: int
+    downloaded: bool = False
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,7 @@ def _entry_of(label: str, told: Mapping, tiers, methods, axes, protocol) -> Entr
         told.get("trials", protocol["trials"]),
         told.get("tuning_seeds", protocol["tuning_seeds"]),
         told.get("report_seeds", protocol["report_seeds"]),
+        told.get("downloaded", False),
     )
 
 
@@ -263,7 +266,9 @@ def _narrowed(plan: Plan, problems, methods, chosen, horizons, numbers) -> Plan:
         if label not in known:
             known[label] = Method(label, _checks.choice("method", label, schedules.names()))
     entries = {}
-    for given in plan.entries if problems is None else problems_of("problems", problems):
+    if problems is None:
+        problems = [label for label, entry in plan.entries.items() if not entry.downloaded]
+    for given in problems_of("problems", problems):
         label = label_of(given)
         if label not in plan.entries:
             problem_of(given)  # refuses what is not registered

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from anneal_utils import _places
 from anneal_utils.problems import models
-from anneal_utils.problems.catalogue import register
+from anneal_utils.problems.catalogue import SPLITS, register
 from anneal_utils.problems.problem import Problem
 
 import keras
@@ -72,8 +72,9 @@ _FASHION_FILES = {
 def fashion_mnist(download: bool = False) -> Problem:
     """Fashion-MNIST (Xiao, Rasul & Vollgraf 2017), 30 MB, opt-in: an MLP 784-128-10.
 
-    The first 10,000 training and 5,000 test images, pixels in [0, 1]. Fetched once into
-    ``data/cache`` when ``download`` is true, checked against the published MD5 sums.
+    10,000 training and 5,000 tuning images of the published training set, divided in ``SPLITS``
+    ways, and the first 5,000 of its test set; pixels in [0, 1]. Fetched once into ``data/cache``
+    when ``download`` is true, checked against the published MD5 sums.
     """
     arrays = []
     for file, digest in _FASHION_FILES.items():
@@ -89,13 +90,14 @@ def fashion_mnist(download: bool = False) -> Problem:
 def cifar10(download: bool = False) -> Problem:
     """CIFAR-10 (Krizhevsky 2009), 170 MB, opt-in: an MLP 3072-128-10.
 
-    The first 10,000 training and 5,000 test images, pixels in [0, 1]. Fetched once into
-    ``data/cache`` when ``download`` is true, checked against the SHA-256 that Keras records.
+    10,000 training and 5,000 tuning images of the published training set, divided in ``SPLITS``
+    ways, and the first 5,000 of its test set; pixels in [0, 1]. Fetched once into ``data/cache``
+    when ``download`` is true, checked against the SHA-256 that Keras records.
     """
     digest = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
     parts = {}
     with tarfile.open(_fetch(_CIFAR, "cifar-10-python.tar.gz", digest, download)) as archive:
-        for part in ("data_batch_1", "test_batch"):
+        for part in ("data_batch_1", "data_batch_2", "test_batch"):
             # The archive's hash was verified above, so the pickle is the published one.
             batch = archive.extractfile(f"cifar-10-batches-py/{part}")
             content = pickle.load(batch, encoding="bytes")
@@ -103,14 +105,18 @@ def cifar10(download: bool = False) -> Problem:
                 (content[b"data"] / 255).astype("float32"),
                 np.array(content[b"labels"], "int32"),
             )
-    return _images("cifar10", 3072, *parts["data_batch_1"], *parts["test_batch"])
+    train = map(np.concatenate, zip(parts["data_batch_1"], parts["data_batch_2"], strict=True))
+    return _images("cifar10", 3072, *train, *parts["test_batch"])
 
 
-def _images(name, size, x_train, y_train, x_val, y_val) -> Problem:
+def _images(name, size, x, y, x_test, y_test) -> Problem:
     return Problem(
         name,
         functools.partial(models.mlp, size, (128,), 10),
-        *(x_train[:10_000], y_train[:10_000], x_val[:5000], y_val[:5000]),
+        *(x[:10_000], y[:10_000], x[10_000:15_000], y[10_000:15_000]),
+        x_test=x_test[:5000],
+        y_test=y_test[:5000],
+        splits=SPLITS,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         batch_size=64,
         epochs=20,
