@@ -64,6 +64,7 @@ FIRST = {
     "optimizer_names": "",
     "paired": "results, name, baseline, **which",
     "parse": "text",
+    "problem": "name",
     "profile": "results, at, **which",
     "ranking": "results, **which",
     "ratios": "report",

@@ -16,11 +16,11 @@ from anneal_utils import _lazy
 
 _SHARED = "anneal_utils.benchmark"
 _ROOMS = {
+    f"{_SHARED}.entrants": ("parse",),
     "protocol": (
         *("DOWNLOADS", "METHOD", "PROFILES", "Protocol", "TUNING", "default_problems"),
-        *("optimizer_names", "register_optimizer", "settings"),
+        *("optimizer_names", "problem", "register_optimizer", "settings"),
     ),
-    f"{_SHARED}.entrants": ("parse",),
     f"{_SHARED}.chunks": ("Chunk",),
     "planning": (),
     "tables": ("FORMAT",),

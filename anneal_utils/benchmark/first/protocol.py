@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from anneal_utils import _checks, optimizers
+from anneal_utils.benchmark.entrants import problem_of
 
 TUNING = 9000  # tuning seeds start here, report seeds at 0
 METHOD = ["problem", "optimizer", "schedule", "horizon"]
@@ -96,6 +97,11 @@ _THEN = {
 def default_problems() -> list[str]:
     """The problems of this edition."""
     return list(_THEN)
+
+
+def problem(name: str):
+    """The problem of this edition that is called ``name`` (or ``name:knob=value``)."""
+    return problem_of(as_then(name))
 
 
 def as_then(problem):
