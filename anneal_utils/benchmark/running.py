@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from anneal_utils import _checks, headless, identity, training
+from anneal_utils import _checks, _internals, headless, identity, training
 from anneal_utils.benchmark import evidence, tuning, untuned
 from anneal_utils.benchmark.driver import Driver
 from anneal_utils.benchmark.entrants import build, listed, problem_of
@@ -20,9 +20,19 @@ from anneal_utils.benchmark.spaces import AXES
 from anneal_utils.benchmark.tuning import trials_of
 from anneal_utils.problems import Problem
 
+import keras
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
+
+# Not Normalization, which scales inputs, nor SpectralNormalization, which scales weights.
+_NORMALISING = (
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.RMSNormalization,
+    keras.layers.UnitNormalization,
+)
 
 
 def run(
@@ -177,6 +187,7 @@ def _facts(plan: Plan, label: str, plugins, mode: str, place: str) -> dict:
         "epochs": problem.epochs,
         "steps_per_epoch": problem.steps_per_epoch,
         "test_samples": problem.samples("test"),
+        "normalised": _is_normalised(problem),
         "schedules": {name: plan.methods[name].schedule for name in entry.methods},
         "tuning_seeds": [plan.protocol["first_tuning_seed"], entry.tuning],
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -190,6 +201,12 @@ def _facts(plan: Plan, label: str, plugins, mode: str, place: str) -> dict:
             "executor": place,
         },
     }
+
+
+def _is_normalised(problem: Problem) -> bool:
+    """Whether the model has layers that normalise what goes through it."""
+    layers = _internals.layers_of(problem.build(), include_self=False)
+    return any(isinstance(layer, _NORMALISING) for layer in layers)
 
 
 def _evidence(label: str, facts: dict, tuned: list, plain: list) -> Evidence:
