@@ -145,3 +145,25 @@ def test_anything_else_is_refused_by_one_sentence(case):
     call, sentence = BAD[case]
     with pytest.raises(ValueError, match=sentence):
         call()
+
+
+def test_tables_of_the_packages_own_schedules_are_remembered_and_no_others():
+    """Of a user's schedule nothing tells when it means something else."""
+    article, level = problems.load("article"), {"end": 0.5}
+
+    @schedules.register("wavering")
+    def wavering(peak, steps):
+        return schedules.build("linear", peak, steps, **level)
+
+    try:
+        (own,) = training.grid("linear", 0.1)
+        (mine,) = training.grid("wavering", 0.1)
+        assert training.runs.rates(article, own) is training.runs.rates(article, own)
+        before = training.runs.rates(article, mine)
+        level["end"] = 0.0
+        after = training.runs.rates(article, mine)
+        assert before[-1] > 0.04 and after[-1] < 0.001
+        with pytest.raises(ValueError, match="read-only"):
+            training.runs.rates(article, own)[0] = 1
+    finally:
+        schedules.unregister("wavering")

@@ -4,6 +4,7 @@ import inspect
 import numbers
 
 from anneal_utils import _checks, schedules
+from anneal_utils._cache import Recent
 from anneal_utils.optimizers import catalogue as optimizers
 from anneal_utils.problems import Problem
 from anneal_utils.training.recipes import (
@@ -49,6 +50,34 @@ def rates(problem: Problem, run: Run, *, exact: bool = False) -> np.ndarray:
     function of the epoch is asked anew, so a random one gives each run rates of its own.
     ``exact``: to the last bit as ``fit`` computes them (slower; see ``schedules.values``).
     """
+    key = _known_by(problem, run, exact)
+    table = key and _tables.get(key)
+    if table is None:
+        table = _rates(problem, run, exact)
+        if key:
+            table.flags.writeable = False
+            _tables.put(key, table, table.nbytes)
+    return table
+
+
+_tables = Recent(32 << 20)
+
+
+def _known_by(problem: Problem, run: Run, exact: bool) -> tuple | None:
+    """What the table of a run is known by, if nothing but that decides it.
+
+    So it is with the package's own schedules; a user's may mean something else the next time.
+    """
+    if not isinstance(run.recipe, str | tuple):
+        return None
+    name, knobs = (run.recipe, ()) if isinstance(run.recipe, str) else run.recipe
+    if not schedules.catalogue.registry.is_own(name):
+        return None
+    make = schedules.catalogue.registry[name]
+    return make, knobs, run.peak, run.warmup, steps_of(problem, run), exact, float_kind()
+
+
+def _rates(problem: Problem, run: Run, exact: bool) -> np.ndarray:
     recipe, steps = schedule_of(problem, run), steps_of(problem, run)
     if isinstance(recipe, Schedule | numbers.Real):
         table = schedules.values(recipe, steps, exact=exact, dtype=float_kind())
