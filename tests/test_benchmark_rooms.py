@@ -24,6 +24,7 @@ PUBLIC = {
     "Setting": "problem, optimizer, horizon",
     "anytime": "evidence, optimizer",
     "budget": "evidence, horizon=1.0",
+    "decision": "evidence, reading, *, rule, optimizers=('momentum', 'adamw'), draws=None",
     "design": "trials, seed",
     "difference": "drawn, plus, minus, **which",
     "drawn": "evidence, *, best_of=16, draws=2000, seed=0, scale='log'",
@@ -39,6 +40,8 @@ PUBLIC = {
         "cache=None, plugins=(), mode='auto', progress=None"
     ),
     "save": "evidence, folder",
+    "sentences": "evidence, reading, *, rule, draws=None",
+    "stale": "evidence, *, sample=None, seed=0",
     "standings": "drawn, *, margin, level=0.95, methods=None, **which",
     "table": "drawn, contrasts, *, margin, level=0.95, **which",
     "usable": "evidence, factor=1.25, horizon=1.0",

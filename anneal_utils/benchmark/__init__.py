@@ -31,10 +31,12 @@ _ROOMS = {
     "finished": ("Cache",),
     "driver": ("RUNS_PER_TASK",),
     "evidence": ("COMMITTED", "Evidence", "OUT", "load", "save"),
+    "staleness": ("stale",),
     "running": ("run",),
     "draws": ("Drawn", "drawn"),
     "contrasts": ("difference", "pooled", "table"),
     "views": ("anytime", "budget", "profile", "standings", "usable", "worst_case"),
+    "advice": ("decision", "sentences"),
     "report": (),
     "commands": ("EXAMPLES", "main"),
 }

@@ -57,7 +57,7 @@ def drawn(
             trials = trials[trials["widened"] == trials["widened"].max()]
             names, tune, report, chosen = _arrays(trials, reports[where])
             for part in (tune, report):
-                seeds.setdefault(part.shape[-1], _weights(rng, draws, part.shape[-1]))
+                seeds.setdefault(part.shape[-1], weights_of(rng, draws, part.shape[-1]))
             points = _counts(rng, draws, tune.shape[1])
             ranks = _winners(tune, seeds[tune.shape[-1]], points, chosen, best_of)
             found = _transformed(report, facts["chance"], scale) @ seeds[report.shape[-1]].T
@@ -99,7 +99,8 @@ def _counts(rng, draws: int, n: int) -> np.ndarray:
     return np.concatenate([np.ones((1, n), int), drawn_])
 
 
-def _weights(rng, draws: int, n: int) -> np.ndarray:
+def weights_of(rng, draws: int, n: int) -> np.ndarray:
+    """Weights of n seeds in a mean, [1 + draws, n]: drawn again, the first row as measured."""
     return _counts(rng, draws, n) / n
 
 

@@ -1,0 +1,314 @@
+"""A decision, not a winner: what to use, from what is known about one's own case.
+
+Problems of the group "exact" have no say: nobody has one of their own, and a range test of single
+samples tells nothing there.
+"""
+
+import json
+from collections.abc import Mapping
+
+from anneal_utils import _checks
+from anneal_utils.benchmark.contrasts import percent, pooled, summary
+from anneal_utils.benchmark.draws import Drawn, drawn, weights_of
+from anneal_utils.benchmark.evidence import Evidence
+from anneal_utils.benchmark.tuning import CUTS
+from anneal_utils.benchmark.views import common, standings
+
+import numpy as np
+import pandas as pd
+
+COLUMNS = [
+    *("optimizer", "network", "horizon", "tuning", "problems", "schedule", "others", "worse"),
+    *("percent", "low", "high", "new_low", "new_high", "peak", "peak_low", "peak_high", "warmup"),
+]
+
+
+def decision(
+    evidence: Evidence, reading: Mapping, *, rule: str, optimizers=("momentum", "adamw"), draws=None
+) -> pd.DataFrame:
+    """A row for each case: optimizer, network, is the horizon known, can the peak be tuned?
+
+    Columns: ``problems`` (how many speak); ``schedule``: the best as measured; ``others``: those
+    that can not be told apart from it, or are as good within the margin; ``worse``: those that are
+    not. ``percent``, ``low``, ``high``, ``new_low``, ``new_high``: the schedule's loss over that
+    of the best method of each problem, with both intervals (for these problems, for a new one).
+    ``peak``, ``peak_low``, ``peak_high``: the peak over what ``rule`` reads from a range test,
+    median and quartiles over problems; ``warmup``: the median share.
+
+    ``reading``: as the plan has it. ``rule``: of the plan's range tests.
+    """
+    draws = reading["draws"] if draws is None else draws
+    sample = drawn(evidence, best_of=reading["best_of"], draws=draws)
+    rows = []
+    for optimizer in optimizers:
+        for network in ("any", "normalised", "plain"):
+            labels = _problems(evidence, optimizer, network)
+            if labels:
+                case = {"optimizer": optimizer, "network": network, "problems": len(labels)}
+                rows.append(case | _tuned(evidence, sample, optimizer, labels, reading, rule))
+                if not evidence.untuned.empty:
+                    rows.append(case | _untuned(evidence, sample, optimizer, labels, reading))
+        found = anytime(evidence, sample, optimizer, reading, draws)
+        if found:
+            rows.append({"optimizer": optimizer, "network": "any"} | found)
+    return pd.DataFrame(rows).reindex(columns=COLUMNS)
+
+
+def _problems(evidence: Evidence, optimizer: str, network: str) -> list[str]:
+    """The problems of a kind of network that were measured with the optimizer at horizon 1."""
+    report = evidence.report
+    of = report[(report["optimizer"] == optimizer) & (report["horizon"] == 1.0)]["problem"]
+    wanted = {"any": (True, False), "normalised": (True,), "plain": (False,)}[network]
+    facts = evidence.provenance
+    return [
+        label
+        for label in dict.fromkeys(of)
+        if facts[label]["normalised"] in wanted and facts[label]["group"] != "exact"
+    ]
+
+
+def _part(sample: Drawn, optimizer: str, labels) -> Drawn:
+    values = {
+        where: table
+        for where, table in sample.values.items()
+        if where[0] in labels and where[1] == optimizer and where[2] == 1.0
+    }
+    return Drawn(values, sample.groups, sample.scale)
+
+
+def _over_best(part: Drawn, value) -> tuple[np.ndarray, np.ndarray]:
+    """Pooled log of ``value(problem, table)`` [1 + draws] over the best method of each problem."""
+    over = {
+        where[0]: value(where[0], table) - table.to_numpy().min(axis=1)
+        for where, table in part.values.items()
+    }
+    return pooled(over, part.groups)
+
+
+def _ends(these, new, level: float) -> dict:
+    effect, low, high, _ = summary(these, level)
+    _, new_low, new_high, _ = summary(new, level)
+    names = ("percent", "low", "high", "new_low", "new_high")
+    values = percent([effect, low, high, new_low, new_high])
+    return dict(zip(names, map(float, values), strict=True))
+
+
+def _tuned(evidence, sample, optimizer, labels, reading, rule) -> dict:
+    part = _part(sample, optimizer, labels)
+    level = reading["level"]
+    methods = [name for name in common(part) if not name.endswith("_cold")]
+    table = standings(part, margin=reading["margin"], level=level, methods=methods)
+    best = table["schedule"][0]
+    same = table[1:]["verdict"].isin(["as good", "not told apart"])
+    found = _over_best(part, lambda _, values: values[best].to_numpy())
+    return {
+        "horizon": "known",
+        "tuning": "yes",
+        "schedule": best,
+        "others": ", ".join(table[1:][same]["schedule"]),
+        "worse": ", ".join(table[1:][~same]["schedule"]),
+        **_ends(*found, level),
+        **_peaks(evidence, optimizer, labels, best, rule),
+    }
+
+
+def _winners(evidence: Evidence, optimizer: str, schedule: str) -> pd.DataFrame:
+    """The best trial of a schedule on each problem at horizon 1: problem, peak, knobs."""
+    report = evidence.report
+    mine = report[
+        (report["optimizer"] == optimizer)
+        & (report["horizon"] == 1.0)
+        & (report["schedule"] == schedule)
+    ]
+    return mine.drop_duplicates("problem")[["problem", "peak", "knobs"]]
+
+
+def _peaks(evidence, optimizer, labels, schedule, rule) -> dict:
+    """The tuned peak over a range test's rate, and the warmup, over problems."""
+    best = _winners(evidence, optimizer, schedule).set_index("problem").loc[labels]
+    warmup = float(np.median([json.loads(knobs)["warmup"] for knobs in best["knobs"]]))
+    ranges = evidence.ranges
+    if ranges.empty:
+        return {"warmup": warmup}
+    own = ranges[(ranges["optimizer"] == optimizer) & (ranges["rule"] == rule)]
+    read = own.groupby("problem")["rate"].median().reindex(labels)
+    ratio = (best["peak"] / read).dropna()
+    low, middle, high = np.quantile(ratio, [0.25, 0.5, 0.75]) if len(ratio) else [np.nan] * 3
+    ends = {"peak": float(middle), "peak_low": float(low), "peak_high": float(high)}
+    return ends | {"warmup": warmup}
+
+
+def _untuned(evidence, sample, optimizer, labels, reading) -> dict:
+    """The best arm (schedule, warmup, factor) by the mean over groups, judged on other problems.
+
+    Each problem is judged by the arm that is best on all the others, so that no problem chooses
+    what is reported on it.
+    """
+    table = evidence.untuned
+    table = table[(table["optimizer"] == optimizer) & table["problem"].isin(labels)]
+    part = _part(sample, optimizer, list(dict.fromkeys(table["problem"])))
+    arms = table.assign(log=np.log(np.maximum(table["test"], 1e-12)))
+    keys = ["schedule", "knobs", "factor"]
+    seeds = arms.pivot_table(index=keys, columns=["problem", "seed"], values="log")
+    draws = len(next(iter(part.values.values()))) - 1
+    rng, logs = np.random.default_rng(0), {}
+    for problem in dict.fromkeys(arms["problem"]):
+        runs = seeds[problem].to_numpy()  # [arms, seeds]
+        n = runs.shape[1]
+        logs[problem] = runs @ weights_of(rng, draws, n).T  # [arms, 1 + draws]
+    groups = sample.groups
+    over = {
+        where[0]: logs[where[0]] - values.to_numpy().min(axis=1)
+        for where, values in part.values.items()
+    }
+
+    def best_without(left: str | None) -> int:
+        means: dict[str, list] = {}
+        for problem, values in over.items():
+            if problem != left:
+                means.setdefault(groups[problem], []).append(values[:, 0])
+        return int(np.mean([np.mean(some, axis=0) for some in means.values()], axis=0).argmin())
+
+    chosen = best_without(None)
+    judged = {
+        problem: values[best_without(problem) if len(over) > 1 else chosen]
+        for problem, values in over.items()
+    }
+    schedule, knobs, factor = seeds.index[chosen]
+    return {
+        "horizon": "known",
+        "tuning": "no",
+        "problems": len(over),
+        "schedule": schedule,
+        **_ends(*pooled(judged, groups), reading["level"]),
+        "peak": float(factor),
+        "warmup": float(json.loads(knobs)["warmup"]),
+    }
+
+
+def anytime(evidence, sample, optimizer, reading, draws) -> dict | None:
+    """Where a run may be stopped at any time: methods tuned for the whole, read at shares of it.
+
+    Over the best method that was planned for each share; on the problems with all horizons.
+    """
+    report = evidence.report[evidence.report["optimizer"] == optimizer]
+    first = report.groupby(["problem", "horizon", "schedule"], sort=False)["trial"].transform(
+        "first"
+    )
+    report = report[report["trial"] == first]
+    columns = {**{cut: f"tune_{cut:g}" for cut in CUTS}, 1.0: "tune"}
+    over: dict[str, dict[str, np.ndarray]] = {}
+    rng = np.random.default_rng(1)
+    for problem, part in report.groupby("problem", sort=False):
+        exact = evidence.provenance[problem]["group"] == "exact"
+        if exact or not set(columns) <= set(part["horizon"]):
+            continue
+        weights = weights_of(rng, draws, part["seed"].nunique())
+        cuts = []
+        for cut, column in columns.items():
+            planned = part[part["horizon"] == cut].pivot(
+                index="schedule", columns="seed", values="tune"
+            )
+            long = part[part["horizon"] == 1.0].pivot(
+                index="schedule", columns="seed", values=column
+            )
+            if long.isna().to_numpy().any():
+                continue  # no epoch ends there
+            logs = [np.log(np.maximum(t.to_numpy(), 1e-12)) @ weights.T for t in (long, planned)]
+            cuts.append(logs[0] - logs[1].min(axis=0))
+        over[problem] = dict(zip(long.index, np.mean(cuts, axis=0), strict=True))
+    if not over:
+        return None
+    methods = [m for m in next(iter(over.values())) if all(m in of for of in over.values())]
+    methods = [m for m in methods if not m.endswith("_cold")]
+    values = {m: pooled({p: of[m] for p, of in over.items()}, sample.groups) for m in methods}
+    best = min(methods, key=lambda m: values[m][0][0])
+    margin, level = reading["margin"], reading["level"]
+    near = [m for m in methods if _not_above(values[m][0] - values[best][0], margin, level)]
+    same = [m for m in near if m != best]
+    return {
+        "horizon": "unknown",
+        "tuning": "yes",
+        "problems": len(over),
+        "schedule": best,
+        "others": ", ".join(same),
+        "worse": ", ".join(m for m in methods if m not in same and m != best),
+        **_ends(*values[best], level),
+    }
+
+
+def _not_above(values: np.ndarray, margin: float, level: float) -> bool:
+    """Whether an interval reaches to 0, or stays within the margin."""
+    _, low, high, _ = summary(values, level)
+    return low <= 0 or high < np.log1p(margin)
+
+
+def sentences(evidence: Evidence, reading: Mapping, *, rule: str, draws=None) -> list[str]:
+    """The decision in five sentences, written from the results; Markdown."""
+    table = decision(evidence, reading, rule=rule, draws=draws).set_index(
+        ["optimizer", "network", "horizon", "tuning"]
+    )
+    _checks.choice("evidence", "momentum", [key[0] for key in table.index])
+    told = [_known(table, optimizer) for optimizer in ("momentum", "adamw")]
+    told += [_peak_sentence(table)]
+    told += [s for s in (_plain_sentence(table), _anytime_sentence(table)) if s]
+    return told
+
+
+def _interval(row) -> str:
+    these = f"{row['percent']:.0f} % [{row['low']:.0f}, {row['high']:.0f}]"
+    return f"{these}, for a new problem [{row['new_low']:.0f}, {row['new_high']:.0f}]"
+
+
+def _known(table, optimizer: str) -> str:
+    row = table.loc[(optimizer, "any", "known", "yes")]
+    same = f" {row['others']} can not be told apart from it." if row["others"] else ""
+    worse = f" {row['worse']} end higher." if row["worse"] else ""
+    return (
+        f"**With {optimizer}, a known horizon and a peak that you tune: {row['schedule']}.** Its "
+        f"loss is {_interval(row)} above that of the best method of each problem "
+        f"({int(row['problems'])} problems).{same}{worse}"
+    )
+
+
+def _peak_sentence(table) -> str:
+    parts = []
+    for optimizer in ("momentum", "adamw"):
+        row = table.loc[(optimizer, "any", "known", "yes")]
+        parts.append(
+            f"{row['peak']:.2g} times (half of the problems: {row['peak_low']:.2g} to "
+            f"{row['peak_high']:.2g}) with {optimizer}, warmup {row['warmup']:.0%}"
+        )
+    return (
+        "**Where to begin to look for the peak:** at what a range test gives as the rate where the "
+        f"loss stops falling, {'; '.join(parts)}."
+    )
+
+
+def _plain_sentence(table) -> str | None:
+    parts = []
+    for optimizer in ("momentum", "adamw"):
+        key = (optimizer, "any", "known", "no")
+        if key in table.index:
+            row = table.loc[key]
+            parts.append(
+                f"{row['schedule']} with {optimizer} at {row['peak']:.2g} times that rate and a "
+                f"warmup of {row['warmup']:.0%}: {_interval(row)} above the best"
+            )
+    return f"**If you can not tune:** {'; '.join(parts)}." if parts else None
+
+
+def _anytime_sentence(table) -> str | None:
+    parts = []
+    for optimizer in ("momentum", "adamw"):
+        key = (optimizer, "any", "unknown", "yes")
+        if key in table.index:
+            row = table.loc[key]
+            same = f" (or {row['others']})" if row["others"] else ""
+            parts.append(f"{row['schedule']} with {optimizer}{same}: {_interval(row)}")
+    if not parts:
+        return None
+    return (
+        "**If the run may be stopped at any time:** above what the best method planned for an "
+        f"eighth, a quarter, a half and the whole would reach, {'; '.join(parts)}."
+    )
