@@ -3,15 +3,23 @@
 import re
 from pathlib import Path
 
-from anneal_utils import claims
-from anneal_utils.benchmark import first as benchmark
+from anneal_utils import benchmark, claims
+from anneal_utils.benchmark import Plan
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
 
 def blocks() -> dict[str, str]:
     """The text that belongs between each pair of markers."""
-    sentences = benchmark.recommendation(benchmark.load(benchmark.COMMITTED))
+    plan, found = Plan.read(), benchmark.load(benchmark.COMMITTED)
+    sentences = benchmark.sentences(found, plan.reading, rule=plan.untuned["rule"])
+    planned = [label for label, entry in plan.entries.items() if not entry.downloaded]
+    if missing := [label for label in planned if label not in found.provenance]:
+        known = len(planned) - len(missing)
+        sentences.append(
+            f"Measured so far: {known} of the plan's {len(planned)} problems; to come: "
+            f"{', '.join(missing)}."
+        )
     return {
         "verdicts": claims.markdown_table(),
         "recommendation": "".join(f"- {sentence}\n" for sentence in sentences),

@@ -22,7 +22,8 @@ def stale(evidence: Evidence, *, sample: int | None = None, seed: int = 0) -> pd
     for ``sample`` of them in one setting of each problem, drawn by ``seed``. Columns: table,
     problem, optimizer, horizon, schedule, trial; no row: the results are those of this code. On
     another kind of machine, or with other versions, all are told: compare
-    ``provenance[problem]["environment"]`` with ``identity.environment()``. ``ValueError`` for a problem that was given as an object.
+    ``provenance[problem]["environment"]`` with ``identity.environment()``. ``ValueError`` for a
+    problem that was given as an object.
     """
     found = []
     for problem, facts in evidence.provenance.items():
