@@ -98,16 +98,17 @@ class Plan:
         return identity.digest(json.dumps(_plain(self), sort_keys=True))
 
     def of(self, problem: str) -> "Plan":
-        """The part that decides about one problem's results: the others are left out.
+        """The part that decides about one problem's results: the rest is left out.
 
-        So the results of a problem stay those of the plan when another problem is added to it.
+        So the results of a problem stay those of the plan when another problem or method is added
+        to it, or when results are to be read in another way.
         """
-        return replace(
-            self,
-            entries={problem: replace(self.entries[problem], ms=0.0)},
-            contrasts=(),
-            reading={},
-        )
+        entry = replace(self.entries[problem], ms=0.0)
+        methods = {label: self.methods[label] for label in entry.methods}
+        axes = {name: self.axes.get(name, {}) for name in entry.optimizers}
+        protocol = {name: value for name, value in self.protocol.items() if name != "minutes"}
+        only = dict(entries={problem: entry}, methods=methods, axes=axes, protocol=protocol)
+        return replace(self, **only, version=0, contrasts=(), reading={})
 
     def settings(self, problem: str) -> list[Setting]:
         """The settings of one problem, the longest horizon of each optimizer first."""

@@ -172,8 +172,8 @@ def rows_of(problem: Problem, chunk: Chunk, outcomes: list[Outcome], cuts: bool 
 def _at(problem: Problem, outcome: Outcome, cut: float) -> float:
     """The tune value at a share of the run, NaN where no epoch ends there."""
     epochs = len(outcome.history)
-    epoch = round(cut * epochs) - 1
-    if epoch < 0 or abs((epoch + 1) / epochs - cut) > 0.05:
+    epoch = epochs_at(epochs, cut) - 1  # where a run that is planned for this share ends
+    if abs((epoch + 1) / epochs - cut) > 0.05:
         return float("nan")
     name = problem.target.removeprefix("val_")
     column = 1 + len(outcome.names) + outcome.names.index(name)

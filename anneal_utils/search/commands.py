@@ -10,11 +10,11 @@ from pathlib import Path
 from anneal_utils import _signals, identity, optimizers, search, training
 from anneal_utils.benchmark.chunks import cell_of
 from anneal_utils.benchmark.entrants import problem_of
-from anneal_utils.benchmark.protocol import TUNING, default_problems
+from anneal_utils.benchmark.plan import Plan
 from anneal_utils.search.reporting import FOUND, report
 from anneal_utils.search.results import OUT, Result, load, path_of, read, save
 from anneal_utils.search.searching import search as search_for
-from anneal_utils.search.usual import tuned
+from anneal_utils.search.usual import TUNING, tuned
 
 import pandas as pd
 
@@ -78,7 +78,7 @@ def _stopped() -> int:
 
 
 def _run(options) -> None:
-    chosen = options.problem or default_problems()
+    chosen = options.problem or list(Plan.read().select().entries)
     for problem in chosen:  # all names are checked before the first search
         problem_of(problem)
     for optimizer in options.optimizer:

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 
 from anneal_utils import _checks, optimizers, training
-from anneal_utils.benchmark.protocol import TUNING
 from anneal_utils.search.ends import logs_of, losses_of, setting_of, trained
 
 import numpy as np
 
+TUNING = 9000  # the seeds on which the usual schedules are tuned start here
 # One of each kind: none, two decays to zero, one late and one early decay.
 USUAL = ("constant", "linear", "cosine", "wsd", "exponential")
 _WIDE, _POINTS, _WIDER = 4.0, 9, 6  # first grid; at most so many trials more past its edges
