@@ -45,6 +45,8 @@ level = 0.95
 margin = 0.05
 best_of = 4
 draws = 200
+optimizers = ["sgd"]
+families = []
 
 [methods]
 constant = {}

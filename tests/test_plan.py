@@ -1,6 +1,7 @@
 """The plan: what it must hold, what it costs, what a part of it is, the design of its trials."""
 
 import dataclasses
+import re
 
 from anneal_utils import benchmark, problems, schedules
 from anneal_utils.benchmark import running, spaces, tuning
@@ -28,12 +29,18 @@ def test_a_plan_is_known_by_what_it_says(tmp_path):
 
 def test_a_problems_results_stay_those_of_the_plan_when_others_change(tmp_path):
     plan = plan_in(tmp_path)
-    other = plan_in(
-        tmp_path, **{"ms = 3.0": "ms = 4.0\ntrials = 4", "margin = 0.05": "margin = 0.1"}
-    )
+    changed = {
+        "ms = 3.0": "ms = 4.0\ntrials = 4",
+        "margin = 0.05": "margin = 0.1",
+        "constant = {}": "constant = {}\nrex = {}",
+        "version = 2": "version = 3",
+    }
+    other = plan_in(tmp_path, **changed)
     assert other.of("bowl").digest == plan.of("bowl").digest
     assert other.of("article").digest != plan.of("article").digest
     assert plan.of("bowl").digest != plan.of("article").digest
+    for label in ("bowl", "article"):  # alone, and among all
+        assert plan.select(problems=[label]).of(label).digest == plan.of(label).digest
 
 
 @pytest.mark.parametrize(
@@ -54,10 +61,25 @@ def test_a_problems_results_stay_those_of_the_plan_when_others_change(tmp_path):
         ("version = 2", "version = ", "can not be read"),
         ('rule = "minimum"', 'rule = "min"', "untuned.rule = 'min'"),
         ("factors = [0.3, 1.0]", "factors = [0.0]", "untuned.factors = 0.0"),
+        ("factors = [0.3, 1.0]", "factors = 0.3", "untuned.factors = 0.3: must be a list"),
+        ("choice = [0.0, 0.1]", "choice = []", "weight_decay.choice = []: must be a list"),
+        ("{ choice = [0.0, 0.1] }", "{ low = 0.1 }", "must have low and high, or choice"),
+        ("families = []", 'families = [["b"]]', "reading.families = 'b'"),
+        ("best_of = 4", "best_of = 0.5", "reading.best_of = 0.5"),
+        ("margin = 0.05\n", "", "must have 'margin'"),
+        ("margin = 0.05", "margin = 0.05\nmargins = 1", "reading = 'margins'"),
+        ("sgd = [1.0, 0.5]", "sgd = [1.0, 1.0]", "optimizers.sgd = [1.0, 1.0]: must not repeat"),
+        ('["constant", "linear"]\noptimizers', '["linear", "linear"]\noptimizers', "not repeat"),
+        ("ms = 3.0", "ms = 3.0\ntrials = 6", "trials = 6: must be a power of two"),
+        (
+            '[{ method = "linear" }]',
+            '[{ method = "linear", optimizer = "s" }]',
+            "'annealing' = 's'",
+        ),
     ],
 )
 def test_a_plan_that_can_not_be_meant_is_refused_by_its_place(tmp_path, old, new, told):
-    with pytest.raises(ValueError, match=told.replace("[", r"\[")):
+    with pytest.raises(ValueError, match=re.escape(told)):
         plan_in(tmp_path, **{old: new})
 
 
@@ -74,6 +96,19 @@ def test_the_cost_counts_every_run(tmp_path):
     assert cost["runs"].to_dict() == runs
     # half the horizon is half the time
     assert cost["minutes"]["bowl"] == pytest.approx((2.5 * (4 * cell + scan) + plain) / 60_000)
+
+
+def test_more_knobs_than_the_design_has_axes_are_refused(tmp_path):
+    knobs = ", ".join(f"k{i} = {{ low = 0.1, high = 1.0 }}" for i in range(6))
+    with pytest.raises(ValueError, match="must be at most 5 knobs"):
+        plan_in(tmp_path, **{"one_cycle = {}": f"one_cycle = {{ {knobs} }}"})
+
+
+def test_what_is_compared_by_ratios_must_be_a_loss(tmp_path):
+    changed = dict(name="right", target="val_accuracy", direction="max")
+    better = dataclasses.replace(problems.load("article"), **changed)
+    with pytest.raises(ValueError, match="problem.target = 'val_accuracy': must be a loss above 0"):
+        running.check(plan_in(tmp_path).select(problems=[better]))
 
 
 def test_a_plan_over_its_own_budget_is_refused(tmp_path):
@@ -105,6 +140,13 @@ def test_a_part_of_the_plan_and_what_is_added_to_it(tmp_path):
     for wrong in (dict(problems=["bowls"]), dict(methods=["lin"]), dict(optimizers=["sdg"])):
         with pytest.raises(ValueError, match="must be one of"):
             plan.select(**wrong)
+    for name, values in (
+        ("methods", ["rex"] * 2),
+        ("horizons", [1, 1.0]),
+        ("problems", ["bowl"] * 2),
+    ):
+        with pytest.raises(ValueError, match="must not repeat"):
+            plan.select(**{name: values})
 
 
 def test_the_design_is_balanced_on_every_axis_and_the_same_for_all_methods(tmp_path):
@@ -169,7 +211,7 @@ def test_whole_numbers_have_equal_parts(low, more, place):
 def test_the_committed_plan_can_be_run():
     """Its knobs are those of its schedules, at every problem's shortest horizon; and its cost."""
     plan = benchmark.Plan.read()
-    assert plan.version == 2
+    assert plan.version == 3
     shapes = {method.schedule for method in plan.methods.values()}
     assert shapes == set(schedules.names())
     assert plan.select().cost()["minutes"].sum() <= plan.protocol["minutes"] <= 90

@@ -8,18 +8,18 @@ import json
 from collections.abc import Mapping
 
 from anneal_utils import _checks
-from anneal_utils.benchmark.contrasts import percent, pooled, summary
+from anneal_utils.benchmark.contrasts import kind, percent, pooled, summary
 from anneal_utils.benchmark.draws import Drawn, drawn, weights_of
 from anneal_utils.benchmark.evidence import Evidence
 from anneal_utils.benchmark.tuning import CUTS
-from anneal_utils.benchmark.views import common, standings
+from anneal_utils.benchmark.views import common, may_be_best, standings
 
 import numpy as np
 import pandas as pd
 
 COLUMNS = [
     *("optimizer", "network", "horizon", "tuning", "problems", "schedule", "others", "worse"),
-    *("percent", "low", "high", "new_low", "new_high", "peak", "peak_low", "peak_high", "warmup"),
+    *("percent", "low", "high", "kind_low", "kind_high", "peak", "peak_low", "peak_high", "warmup"),
 ]
 
 
@@ -29,16 +29,17 @@ def decision(
     """A row for each case: optimizer, network, is the horizon known, can the peak be tuned?
 
     Columns: ``problems`` (how many speak); ``schedule``: the best as measured; ``others``: those
-    that can not be told apart from it, or are as good within the margin; ``worse``: those that are
-    not. ``percent``, ``low``, ``high``, ``new_low``, ``new_high``: the schedule's loss over that
-    of the best method of each problem, with both intervals (for these problems, for a new one).
+    that may be the best as well (see ``views.standings``); ``worse``: those that are not.
+    ``percent``, ``low``, ``high``, ``kind_low``, ``kind_high``: the schedule's loss over that of
+    the best method of each problem, for these problems and for all of these kinds.
     ``peak``, ``peak_low``, ``peak_high``: the peak over what ``rule`` reads from a range test,
     median and quartiles over problems; ``warmup``: the median share.
 
     ``reading``: as the plan has it. ``rule``: of the plan's range tests.
     """
     draws = reading["draws"] if draws is None else draws
-    sample = drawn(evidence, best_of=reading["best_of"], draws=draws)
+    families = reading.get("families", ())
+    sample = drawn(evidence, best_of=reading["best_of"], draws=draws, families=families)
     rows = []
     for optimizer in optimizers:
         for network in ("any", "normalised", "plain"):
@@ -73,41 +74,35 @@ def _part(sample: Drawn, optimizer: str, labels) -> Drawn:
         for where, table in sample.values.items()
         if where[0] in labels and where[1] == optimizer and where[2] == 1.0
     }
-    return Drawn(values, sample.groups, sample.scale)
+    return Drawn(values, sample.groups, sample.scale, sample.families)
 
 
-def _over_best(part: Drawn, value) -> tuple[np.ndarray, np.ndarray]:
-    """Pooled log of ``value(problem, table)`` [1 + draws] over the best method of each problem."""
-    over = {
-        where[0]: value(where[0], table) - table.to_numpy().min(axis=1)
-        for where, table in part.values.items()
-    }
-    return pooled(over, part.groups)
-
-
-def _ends(these, new, level: float) -> dict:
-    effect, low, high, _ = summary(these, level)
-    _, new_low, new_high, _ = summary(new, level)
-    names = ("percent", "low", "high", "new_low", "new_high")
-    values = percent([effect, low, high, new_low, new_high])
-    return dict(zip(names, map(float, values), strict=True))
+def _ends(over: Mapping[str, np.ndarray], sample: Drawn, level: float) -> dict:
+    """In percent, what is lost against the best of each problem: never less than nothing."""
+    effect, low, high, _ = summary(pooled(over, sample), level)
+    ends = percent([effect, max(low, 0.0), high, *kind(over, sample, level)])
+    names = ("percent", "low", "high", "kind_low", "kind_high")
+    return dict(zip(names, map(float, ends), strict=True))
 
 
 def _tuned(evidence, sample, optimizer, labels, reading, rule) -> dict:
     part = _part(sample, optimizer, labels)
     level = reading["level"]
     methods = [name for name in common(part) if not name.endswith("_cold")]
-    table = standings(part, margin=reading["margin"], level=level, methods=methods)
+    table = standings(part, level=level, methods=methods)
     best = table["schedule"][0]
-    same = table[1:]["verdict"].isin(["as good", "not told apart"])
-    found = _over_best(part, lambda _, values: values[best].to_numpy())
+    same = table[1:]["best"]
+    over = {
+        where[0]: values[best].to_numpy() - values.to_numpy().min(axis=1)
+        for where, values in part.values.items()
+    }
     return {
         "horizon": "known",
         "tuning": "yes",
         "schedule": best,
         "others": ", ".join(table[1:][same]["schedule"]),
         "worse": ", ".join(table[1:][~same]["schedule"]),
-        **_ends(*found, level),
+        **_ends(over, sample, level),
         **_peaks(evidence, optimizer, labels, best, rule),
     }
 
@@ -180,7 +175,7 @@ def _untuned(evidence, sample, optimizer, labels, reading) -> dict:
         "tuning": "no",
         "problems": len(over),
         "schedule": schedule,
-        **_ends(*pooled(judged, groups), reading["level"]),
+        **_ends(judged, sample, reading["level"]),
         "peak": float(factor),
         "warmup": float(json.loads(knobs)["warmup"]),
     }
@@ -221,26 +216,19 @@ def anytime(evidence, sample, optimizer, reading, draws) -> dict | None:
         return None
     methods = [m for m in next(iter(over.values())) if all(m in of for of in over.values())]
     methods = [m for m in methods if not m.endswith("_cold")]
-    values = {m: pooled({p: of[m] for p, of in over.items()}, sample.groups) for m in methods}
-    best = min(methods, key=lambda m: values[m][0][0])
-    margin, level = reading["margin"], reading["level"]
-    near = [m for m in methods if _not_above(values[m][0] - values[best][0], margin, level)]
-    same = [m for m in near if m != best]
+    apart = {m: {problem: of[m] for problem, of in over.items()} for m in methods}
+    values = np.array([pooled(apart[m], sample) for m in methods])
+    best = methods[int(values[:, 0].argmin())]
+    near = [m for m, may in zip(methods, may_be_best(values, reading["level"]), strict=True) if may]
     return {
         "horizon": "unknown",
         "tuning": "yes",
         "problems": len(over),
         "schedule": best,
-        "others": ", ".join(same),
-        "worse": ", ".join(m for m in methods if m not in same and m != best),
-        **_ends(*values[best], level),
+        "others": ", ".join(m for m in near if m != best),
+        "worse": ", ".join(m for m in methods if m not in near and m != best),
+        **_ends(apart[best], sample, reading["level"]),
     }
-
-
-def _not_above(values: np.ndarray, margin: float, level: float) -> bool:
-    """Whether an interval reaches to 0, or stays within the margin."""
-    _, low, high, _ = summary(values, level)
-    return low <= 0 or high < np.log1p(margin)
 
 
 def sentences(evidence: Evidence, reading: Mapping, *, rule: str, draws=None) -> list[str]:
@@ -256,18 +244,20 @@ def sentences(evidence: Evidence, reading: Mapping, *, rule: str, draws=None) ->
 
 
 def _interval(row) -> str:
-    these = f"{row['percent']:.0f} % [{row['low']:.0f}, {row['high']:.0f}]"
-    return f"{these}, for a new problem [{row['new_low']:.0f}, {row['new_high']:.0f}]"
+    told = f"{row['percent']:.0f} % [{row['low']:.0f}, {row['high']:.0f}]"
+    if np.isfinite(row["kind_high"]):
+        told += f", for all problems of these kinds [{row['kind_low']:.0f}, {row['kind_high']:.0f}]"
+    return told
 
 
 def _known(table, optimizer: str) -> str:
     row = table.loc[(optimizer, "any", "known", "yes")]
-    same = f" {row['others']} can not be told apart from it." if row["others"] else ""
-    worse = f" {row['worse']} end higher." if row["worse"] else ""
+    same = f" Any of these may be the best as well: {row['others']}." if row["others"] else ""
+    worse = f" Not the best: {row['worse']}." if row["worse"] else ""
     return (
-        f"**With {optimizer}, a known horizon and a peak that you tune: {row['schedule']}.** Its "
-        f"loss is {_interval(row)} above that of the best method of each problem "
-        f"({int(row['problems'])} problems).{same}{worse}"
+        f"**With {optimizer}, a known horizon and a peak that you tune: {row['schedule']}.** Over "
+        f"{int(row['problems'])} problems its loss is {_interval(row)} above that of the best "
+        f"method of each.{same}{worse}"
     )
 
 

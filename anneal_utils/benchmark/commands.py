@@ -85,7 +85,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code: 0, 2 (bad input, a stop) or 130 (Ctrl-C, `kill`)."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    given, arguments = sys.argv[1:] if arguments is None else arguments, []
+    for one in given:
+        arguments += one.split("=") if one.startswith("--protocol=") else [one]
     if (place := _first(arguments)) is None:
         chosen, handlers = parser(), {"run": _run, "list": _list, "show": _show, "cost": _cost}
     else:
@@ -163,7 +165,7 @@ def _run(options) -> None:
     computed = sum(facts["runs"]["computed"] for facts in found.provenance.values())
     read = sum(facts["runs"]["from_cache"] for facts in found.provenance.values())
     print(f"{computed} runs computed, {read} read from the store.")
-    print(report.text(found))
+    print(report.text(found, Plan.read(options.plan)))
 
 
 def _cost(options) -> None:

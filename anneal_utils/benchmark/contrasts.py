@@ -7,6 +7,7 @@ from anneal_utils.benchmark.draws import Drawn
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 VERDICTS = ("lower", "higher", "as good", "not told apart")
 
@@ -53,29 +54,48 @@ def difference(drawn: Drawn, plus: Iterable[Mapping], minus: Iterable[Mapping], 
     return found
 
 
-def pooled(differences: Mapping[str, np.ndarray], groups: Mapping[str, str], seed: int = 0):
-    """(mean [1 + draws] over these problems, the same with problems drawn again).
+def pooled(differences: Mapping[str, np.ndarray], drawn: Drawn) -> np.ndarray:
+    """The mean over these problems, [1 + draws].
 
-    Groups of problems weigh alike, and within a group its problems. The second draws the problems
-    of each group again, with replacement: what might have come out on other problems of the kind.
+    Groups of problems weigh alike; within a group its families, within a family its problems.
     """
-    rng = np.random.default_rng(seed)
-    by_group: dict[str, list[np.ndarray]] = {}
+    return np.mean([np.mean(some, axis=0) for some in _families(differences, drawn)], axis=0)
+
+
+def _families(differences: Mapping[str, np.ndarray], drawn: Drawn) -> list[np.ndarray]:
+    """The means of the families of each group, a list of [families, 1 + draws]."""
+    groups: dict[str, dict[str, list[np.ndarray]]] = {}
     for problem, values in differences.items():
-        by_group.setdefault(groups[problem], []).append(values)
-    these, new = [], []
-    for values in by_group.values():
-        stack = np.array(values)  # [problems, 1 + draws]
-        picks = rng.integers(len(stack), size=stack.shape)
-        picks[:, 0] = np.arange(len(stack))
-        these.append(stack.mean(axis=0))
-        new.append(np.take_along_axis(stack, picks, axis=0).mean(axis=0))
-    return np.mean(these, axis=0), np.mean(new, axis=0)
+        families = groups.setdefault(drawn.groups[problem], {})
+        families.setdefault(drawn.family(problem), []).append(values)
+    return [np.array([np.mean(some, axis=0) for some in of.values()]) for of in groups.values()]
+
+
+def kind(differences: Mapping[str, np.ndarray], drawn: Drawn, level: float = 0.95):
+    """Interval (low, high) of the mean over all problems of these kinds, of which we have a sample.
+
+    By Student's t from the families' means as measured, stratified by group (Welch and
+    Satterthwaite's degrees of freedom): it holds what differs from problem to problem and the luck
+    of each. NaN where a group has one family: one tells nothing of the others.
+    """
+    parts = [values[:, 0] for values in _families(differences, drawn)]
+    if min(map(len, parts)) < 2:
+        return float("nan"), float("nan")
+    spread = np.array([part.var(ddof=1) / len(part) for part in parts]) / len(parts) ** 2
+    mean, total = float(np.mean([part.mean() for part in parts])), spread.sum()
+    if total == 0:
+        return mean, mean
+    freedom = total**2 / sum(s**2 / (len(p) - 1) for s, p in zip(spread, parts, strict=True))
+    half = float(stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(total))
+    return mean - half, mean + half
 
 
 def summary(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float, float]:
-    """(estimate, low, high, two-sided p) of ``values`` [1 + draws]; percentiles of the draws."""
-    rest = values[1:]
+    """(estimate, low, high, two-sided p) of ``values`` [1 + draws].
+
+    Percentiles of the draws, moved so that their mean is what was measured (see ``draws``).
+    """
+    rest = values[1:] - values[1:].mean() + values[0]
     low, high = np.quantile(rest, [(1 - level) / 2, (1 + level) / 2])
     below = min((rest <= 0).sum(), (rest >= 0).sum())
     return float(values[0]), float(low), float(high), float(min(1, 2 * (below + 1) / values.size))
@@ -84,8 +104,8 @@ def summary(values: np.ndarray, level: float = 0.95) -> tuple[float, float, floa
 def verdict(low: float, high: float, margin: float) -> str:
     """What an interval of a log ratio allows to be said; ``margin``: the least effect that matters.
 
-    "lower" and "higher": it lies on one side of 0. "as good": within the margin on both sides,
-    whatever the side. "not told apart": all else.
+    "as good": within the margin on both sides. "lower" and "higher": else, on one side of 0 (NaN:
+    on none). "not told apart": all else.
     """
     inside = -np.log1p(margin) < low and high < np.log1p(margin)
     if inside:
@@ -95,23 +115,20 @@ def verdict(low: float, high: float, margin: float) -> str:
     return "higher" if low > 0 else "not told apart"
 
 
-def table(
-    drawn: Drawn, contrasts: Iterable[Mapping], *, margin: float, level: float = 0.95, **which
-):
-    """A row for each contrast: its effect in percent, both intervals, p after Holm, the verdicts.
+def table(drawn: Drawn, contrasts: Iterable[Mapping], *, margin: float, level=0.95, **which):
+    """A row for each contrast: its effect in percent, its intervals, p after Holm, the verdicts.
 
-    Columns: name, problems, percent, low, high, p (Holm over the rows), verdict (these problems);
-    new_low, new_high, new_verdict (a new problem); and ``lower``, ``higher``: problems in which
-    the interval of that problem alone lies on one side.
+    Columns: name; problems (how many); percent, low, high (these problems); p (Holm over the rows);
+    verdict: "lower" and "higher" only where p says so too; kind_low, kind_high, kind_verdict (mean
+    over all problems of these kinds, see :func:`kind`); ``lower``, ``higher``: problems whose own
+    interval lies on one side, uncorrected.
     """
-    if drawn.scale != "log":
-        _checks.fail("drawn", drawn.scale, 'must have the scale "log"')
+    require_logs(drawn)
     rows, pvalues = [], []
     for contrast in contrasts:
         found = difference(drawn, contrast["plus"], contrast["minus"], **which)
-        these, new = pooled(found, drawn.groups)
-        effect, low, high, p = summary(these, level)
-        _, new_low, new_high, _ = summary(new, level)
+        effect, low, high, p = summary(pooled(found, drawn), level)
+        ends = kind(found, drawn, level)
         alone = [summary(values, level) for values in found.values()]
         pvalues.append(p)
         rows.append(
@@ -120,15 +137,23 @@ def table(
                 "problems": len(found),
                 **dict(zip(("percent", "low", "high"), percent([effect, low, high]), strict=True)),
                 "verdict": verdict(low, high, margin),
-                **dict(zip(("new_low", "new_high"), percent([new_low, new_high]), strict=True)),
-                "new_verdict": verdict(new_low, new_high, margin),
+                **dict(zip(("kind_low", "kind_high"), percent(ends), strict=True)),
+                "kind_verdict": verdict(*ends, margin),
                 "lower": sum(high < 0 for _, _, high, _ in alone),
                 "higher": sum(low > 0 for _, low, _, _ in alone),
             }
         )
     frame = pd.DataFrame(rows)
     frame.insert(5, "p", statistics.holm(pvalues))
+    unsure = frame["verdict"].isin(["lower", "higher"]) & (frame["p"] > 1 - level)
+    frame["verdict"] = frame["verdict"].where(~unsure, "not told apart")
     return frame
+
+
+def require_logs(drawn: Drawn) -> None:
+    """``ValueError`` unless differences are ratios of losses."""
+    if drawn.scale != "log":
+        _checks.fail("drawn", drawn.scale, 'must have the scale "log"')
 
 
 def percent(logs) -> np.ndarray:

@@ -7,11 +7,16 @@ the value is the mean report of the trials with these weights. Smooth in the ran
 bootstrap holds where that of a single winner would not.
 
 A draw repeats all of it with other luck: other trials (the points of the design, the same for all
-methods of a setting), other tuning seeds (ranked anew), other report seeds (the seeds of a problem
-are the same for all its methods and settings: runs are paired).
+methods of a setting), other tuning seeds (ranked anew), other report seeds. The seeds of a problem
+are the same for all its methods and settings, since runs are paired; problems that share their
+data are a family and share them too. Drawn with replacement, the best trial is absent more often
+than in a search of other points, so draws lie above what was measured, more so for a method with
+few good trials: intervals are read from their spread, around what was measured (``contrasts``).
 """
 
-from dataclasses import dataclass
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from anneal_utils import _checks
 from anneal_utils.benchmark.evidence import SETTING, Evidence
@@ -27,46 +32,62 @@ class Drawn:
     """Values of methods in settings: as measured, and drawn again.
 
     ``values``: ``{(problem, optimizer, horizon): frame [1 + draws, methods]}``, row 0 as measured.
-    ``groups``: the group of each problem. ``scale``: "log" (mean log loss: differences are ratios)
-    or "learned" (loss in shares of what there was to learn: chance minus the best method's loss).
+    ``groups``, ``families``: the group and the family of each problem. ``scale``: "log" (mean log
+    loss: differences are ratios) or "learned" (loss in shares of what there was to learn: chance
+    minus the loss of the best method of those that were given).
     """
 
     values: dict[tuple, pd.DataFrame]
     groups: dict[str, str]
     scale: str
+    families: dict[str, str] = field(default_factory=dict)
+
+    def family(self, problem: str) -> str:
+        """Of the problem; its own where it shares its data with no other."""
+        return self.families.get(problem, problem)
 
 
 def drawn(
-    evidence: Evidence, *, best_of: int = 16, draws: int = 2000, seed: int = 0, scale: str = "log"
+    evidence: Evidence,
+    *,
+    best_of: int = 16,
+    draws: int = 2000,
+    seed: int = 0,
+    scale: str = "log",
+    families: Iterable[Iterable[str]] = (),
 ) -> Drawn:
     """The values of all methods in all settings of the evidence, as measured and drawn again.
 
     ``best_of``: trials of the search whose expected result is reported, at most those that were
-    tried. ``ValueError`` for a ``scale`` other than "log" and "learned".
+    tried. ``families``: lists of problems that share their data. ``ValueError`` for a ``scale``
+    other than "log" and "learned", and for values below 0, which have no logarithm.
     """
     _checks.choice("scale", scale, SCALES)
-    _checks.count("draws", draws, low=0)
+    _checks.count("draws", draws, low=1)
     _checks.count("best_of", best_of)
     values = {}
     reports = dict(iter(evidence.report.groupby(SETTING, sort=False)))
-    for number, (problem, settings) in enumerate(evidence.trials.groupby("problem", sort=False)):
+    of = {problem: str(sorted(family)) for family in map(set, families) for problem in family}
+    for problem, settings in evidence.trials.groupby("problem", sort=False):
         facts = evidence.provenance[problem]
-        rng = np.random.default_rng([seed, number])
-        seeds: dict = {}  # weights of the problem's seeds, by how many there are
+        rng = np.random.default_rng([seed, zlib.crc32(problem.encode())])
+        family = zlib.crc32(of.get(problem, problem).encode())
+        seeds: dict = {}  # weights, by which seeds and how many
         for where, trials in settings.groupby(SETTING, sort=False):
             trials = trials[trials["widened"] == trials["widened"].max()]
             names, tune, report, chosen = _arrays(trials, reports[where])
-            for part in (tune, report):
-                seeds.setdefault(part.shape[-1], weights_of(rng, draws, part.shape[-1]))
+            for kind, part in enumerate((tune, report)):
+                own = np.random.default_rng([seed, family, kind])
+                seeds.setdefault((kind, part.shape[-1]), weights_of(own, draws, part.shape[-1]))
             points = _counts(rng, draws, tune.shape[1])
-            ranks = _winners(tune, seeds[tune.shape[-1]], points, chosen, best_of)
-            found = _transformed(report, facts["chance"], scale) @ seeds[report.shape[-1]].T
+            ranks = _winners(tune, seeds[0, tune.shape[-1]], points, chosen, best_of)
+            found = _transformed(report, scale) @ seeds[1, report.shape[-1]].T
             table = np.einsum("bmc,mcb->bm", ranks, found)
             if scale == "learned":
                 table /= max(facts["chance"] - table[0].min(), np.finfo(float).tiny)
             values[where] = pd.DataFrame(table, columns=names)
     groups = {problem: facts["group"] for problem, facts in evidence.provenance.items()}
-    return Drawn(values, groups, scale)
+    return Drawn(values, groups, scale, of)
 
 
 def _arrays(trials: pd.DataFrame, report: pd.DataFrame):
@@ -76,7 +97,10 @@ def _arrays(trials: pd.DataFrame, report: pd.DataFrame):
     many.
     """
     names = list(dict.fromkeys(trials["schedule"]))
+    trials = trials.sort_values("trial", kind="stable")  # a row's place is its trial's number
     tune = _cube("trials", trials, names, "tune")
+    if trials["trial"].max() + 1 != tune.shape[1]:
+        _checks.fail("trials", sorted(set(trials["trial"])), "must be counted from 0, none missing")
     chosen = [list(dict.fromkeys(report.loc[report["schedule"] == n, "trial"])) for n in names]
     return names, tune, _cube("report", report, names, "test"), np.array(chosen)
 
@@ -129,7 +153,9 @@ def _none_of(n: int, k: int) -> np.ndarray:
     return comb(n - np.arange(n + 1), k) / comb(n, k)
 
 
-def _transformed(report: np.ndarray, chance: float, scale: str) -> np.ndarray:
+def _transformed(report: np.ndarray, scale: str) -> np.ndarray:
+    if scale == "log" and not (report >= 0).all():
+        _checks.fail("report", float(np.nanmin(report)), "must be losses >= 0 for a log scale")
     # A loss of 0 (an exact quadratic may reach it) has no logarithm.
     return np.log(np.maximum(report, 1e-12)) if scale == "log" else report
 

@@ -1,10 +1,10 @@
 """What was measured, problem by problem: two tables and where they are from, or nothing."""
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from anneal_utils import _checks, _files, _places
 
@@ -119,7 +119,7 @@ def facts_of(folder, label: str) -> dict | None:
 
 
 def _path(folder, label: str, ending: str) -> Path:
-    return Path(folder) / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', label)}.{ending}"
+    return Path(folder) / f"{quote(label, safe=' =,')}.{ending}"
 
 
 def _facts(path: Path) -> dict:

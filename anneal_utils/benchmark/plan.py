@@ -10,7 +10,7 @@ from pathlib import Path
 
 from anneal_utils import _checks, _places, identity, optimizers, schedules
 from anneal_utils.benchmark.entrants import label_of, problem_of, problems_of
-from anneal_utils.benchmark.spaces import Axis, design
+from anneal_utils.benchmark.spaces import AXES, Axis, design
 from anneal_utils.problems import Problem
 
 import pandas as pd
@@ -173,7 +173,7 @@ def _plan_of(given: Mapping) -> Plan:
     protocol = dict(given["protocol"])
     for name, least in PROTOCOL.items():
         _checks.count(f"protocol.{name}", protocol[name], low=least)
-    for name in ("decades", "scan_ratio", "widen"):
+    for name in ("decades", "scan_ratio", "widen", "minutes"):
         _checks.positive(f"protocol.{name}", protocol[name])
     _checks.number("protocol.edge", protocol["edge"], low=0, high=0.5)
     if protocol["report_seeds"] > protocol["first_tuning_seed"]:
@@ -195,6 +195,8 @@ def _plan_of(given: Mapping) -> Plan:
     for contrast in given["contrasts"]:
         for term in [*contrast["plus"], *contrast["minus"]]:
             _checks.choice(f"contrast {contrast['name']!r}", term["method"], methods)
+            if "optimizer" in term:
+                _checks.choice(f"contrast {contrast['name']!r}", term["optimizer"], axes)
     return Plan(
         _checks.count("version", given["version"]),
         entries,
@@ -203,7 +205,7 @@ def _plan_of(given: Mapping) -> Plan:
         axes,
         protocol,
         _untuned_of(given.get("untuned", {}), methods, axes),
-        dict(given["reading"]),
+        _reading_of(given["reading"], entries, axes),
         tuple(given["contrasts"]),
     )
 
@@ -213,6 +215,8 @@ def _method_of(label: str, told: Mapping) -> Method:
     schedule, warmup = told.pop("schedule", label), told.pop("warmup", True)
     _checks.choice(f"methods.{label}.schedule", schedule, schedules.names())
     knobs = {knob: Axis.read(f"methods.{label}.{knob}", axis) for knob, axis in told.items()}
+    if len(knobs) > AXES - 3:
+        _checks.fail(f"methods.{label}", list(knobs), f"must be at most {AXES - 3} knobs")
     return Method(label, schedule, knobs, warmup)
 
 
@@ -225,6 +229,10 @@ def _entry_of(label: str, told: Mapping, tiers, methods, axes, protocol) -> Entr
     chosen = list(methods) if told["methods"] == "all" else told["methods"]
     for method in chosen:
         _checks.choice(f"problems.{label}.methods", method, methods)
+    _once(f"problems.{label}.methods", chosen)
+    for optimizer, horizons in told["optimizers"].items():
+        _once(f"problems.{label}.optimizers.{optimizer}", horizons)
+    design(told.get("trials", 2), 0)  # refuses what is no power of two
     return Entry(
         told.get("load", label),
         _checks.choice(f"problems.{label}.group", told["group"], GROUPS),
@@ -238,6 +246,32 @@ def _entry_of(label: str, told: Mapping, tiers, methods, axes, protocol) -> Entr
     )
 
 
+def _once(argument: str, values) -> None:
+    """``ValueError`` where something is given twice."""
+    if len(set(values)) < len(list(values)):
+        _checks.fail(argument, list(values), "must not repeat")
+
+
+READING = {"level", "margin", "best_of", "draws", "optimizers", "families"}
+
+
+def _reading_of(told: Mapping, entries, axes) -> dict:
+    for name in READING - set(told):
+        raise KeyError(name)
+    for name in told:
+        _checks.choice("reading", name, READING)
+    _checks.number("reading.level", told["level"], low=0.5, high=0.999)
+    _checks.positive("reading.margin", told["margin"])
+    for name in ("best_of", "draws"):
+        _checks.count(f"reading.{name}", told[name], low=1)
+    for optimizer in told["optimizers"]:
+        _checks.choice("reading.optimizers", optimizer, axes)
+    for family in told["families"]:
+        for problem in family:
+            _checks.choice("reading.families", problem, entries)
+    return dict(told)
+
+
 def _untuned_of(told: Mapping, methods, axes) -> dict:
     if told:
         for name in ("steps", "seeds"):
@@ -247,6 +281,9 @@ def _untuned_of(told: Mapping, methods, axes) -> dict:
         for name, known in (("methods", methods), ("optimizers", axes)):
             for one in told[name]:
                 _checks.choice(f"untuned.{name}", one, known)
+        for name in ("factors", "warmups"):
+            if not isinstance(told[name], list):
+                _checks.fail(f"untuned.{name}", told[name], "must be a list of numbers")
         for factor in told["factors"]:
             _checks.positive("untuned.factors", factor)
         for warmup in told["warmups"]:
@@ -263,6 +300,8 @@ def _narrowed(plan: Plan, problems, methods, chosen, horizons, numbers) -> Plan:
         _checks.count(name, value, low=2)
     design(numbers.get("trials", 2), 0)
     known = dict(plan.methods)
+    for name, values in (("schedules", methods), ("optimizers", chosen), ("horizons", horizons)):
+        _once(name, values or ())
     for label in methods or ():
         if label not in known:
             known[label] = Method(label, _checks.choice("method", label, schedules.names()))

@@ -17,6 +17,7 @@ from anneal_utils.benchmark.finished import Cache
 from anneal_utils.benchmark.plan import Plan, epochs_at
 from anneal_utils.benchmark.plugins import Plugin, load_plugin, refuse_what_workers_lack
 from anneal_utils.benchmark.spaces import AXES
+from anneal_utils.benchmark.staleness import stale
 from anneal_utils.benchmark.tuning import trials_of
 from anneal_utils.problems import Problem
 
@@ -96,7 +97,7 @@ def run(
         tqdm(total=int(plan.cost()["runs"].sum()), disable=not show, delay=2, unit="run") as bar,
     ):
         for label in plan.entries:
-            part = None if fresh or out is None else _finished(plan, label, out)
+            part = None if fresh or out is None else _finished(plan, label, out, plugins, mode)
             if part is None:
                 started, driver = time.time(), Driver(executor, width, threads, keep, plugins, bar)
                 tuned = plan.settings(label)
@@ -137,11 +138,16 @@ def planned(
 
 def check(plan: Plan) -> None:
     """``ValueError`` where something of the plan could not be computed, or costs too much."""
-    minutes, budget = plan.cost()["minutes"].sum(), plan.protocol["minutes"]
+    cost, budget = plan.cost().set_index("problem")["minutes"], plan.protocol["minutes"]
+    # What needs a download was asked for by name, and has a price of its own.
+    minutes = sum(cost[label] for label, entry in plan.entries.items() if not entry.downloaded)
     if minutes > budget:
         _checks.fail("plan", f"{minutes:.0f} minutes", f"must cost at most its budget of {budget}")
     for label, entry in plan.entries.items():
         problem = problem_of(entry.load)
+        if problem.sign < 0 or not problem.chance > 0:
+            rule = "must be a loss above 0: methods are compared by ratios of it"
+            _checks.fail("problem.target", problem.target, rule)
         shortest = min(plan.settings(label), key=lambda setting: setting.horizon)
         steps = epochs_at(problem.epochs, shortest.horizon) * problem.steps_per_epoch
         for name in entry.methods:
@@ -161,16 +167,20 @@ def _several(argument: str, given, kinds):
     return found
 
 
-def _finished(plan: Plan, label: str, out) -> Evidence | None:
-    """The problem's results in ``out``, if they are of this plan and of these versions."""
+def _finished(plan: Plan, label: str, out, plugins, mode: str) -> Evidence | None:
+    """The problem's results in ``out``, if they are of this plan and of this code."""
     facts = evidence.facts_of(out, label)
-    same = (
-        facts is not None
-        and not isinstance(plan.entries[label].load, Problem)
-        and facts["plan"] == plan.of(label).digest
-        and facts["environment"] == identity.environment()
-    )
-    return evidence.load(out, [label]) if same else None
+    if facts is None or not isinstance(plan.entries[label].load, str):
+        return None
+    here = (plan.of(label).digest, identity.environment(), _digests(plugins), mode)
+    if here != (facts["plan"], facts["environment"], facts["plugins"], facts["mode"]):
+        return None
+    found = evidence.load(out, [label])
+    return found if stale(found, sample=20).empty else None
+
+
+def _digests(plugins: Iterable[Plugin]) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.source.encode()).hexdigest() for p in plugins}
 
 
 def _facts(plan: Plan, label: str, plugins, mode: str, place: str) -> dict:
@@ -191,7 +201,7 @@ def _facts(plan: Plan, label: str, plugins, mode: str, place: str) -> dict:
         "schedules": {name: plan.methods[name].schedule for name in entry.methods},
         "tuning_seeds": [plan.protocol["first_tuning_seed"], entry.tuning],
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "plugins": {p.name: hashlib.sha256(p.source.encode()).hexdigest() for p in plugins},
+        "plugins": _digests(plugins),
         "versions": {"python": platform.python_version(), "numpy": identity.version("numpy")},
         "environment": identity.environment(),
         "mode": mode,

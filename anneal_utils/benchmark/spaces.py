@@ -36,8 +36,13 @@ class Axis:
         for key in given:
             _checks.choice(f"{name}: key", key, cls.__dataclass_fields__)
         axis = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
-        if axis.choice:
+        if "choice" in given:
+            if not isinstance(given["choice"], list) or not given["choice"]:
+                _checks.fail(f"{name}.choice", given["choice"], "must be a list of values")
             return axis
+        for key in ("low", "high"):
+            if key not in given:
+                _checks.fail(name, dict(given), "must have low and high, or choice")
         _checks.choice(f"{name}.scale", axis.scale, SCALES)
         _checks.number(f"{name}.zero", axis.zero, low=0, high=1)
         _checks.number(f"{name}.low", axis.low, low=0, open_low=axis.scale == "log")

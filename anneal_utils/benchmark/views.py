@@ -1,7 +1,14 @@
 """What the results say, as tables: standings, worst cases, budgets, usable ranges, horizons."""
 
 from anneal_utils import _checks, statistics
-from anneal_utils.benchmark.contrasts import difference, percent, pooled, summary, verdict
+from anneal_utils.benchmark.contrasts import (
+    difference,
+    kind,
+    percent,
+    pooled,
+    require_logs,
+    summary,
+)
 from anneal_utils.benchmark.draws import Drawn
 from anneal_utils.benchmark.evidence import SETTING, Evidence
 from anneal_utils.benchmark.tuning import CUTS
@@ -15,40 +22,49 @@ def common(drawn: Drawn, horizon: float = 1.0) -> list[str]:
     tables = [table for (_, _, at), table in drawn.values.items() if at == horizon]
     if not tables:
         _checks.fail("horizon", horizon, "must be one of the results")
-    return [name for name in tables[0] if all(name in table for table in tables)]
+    found = [name for name in tables[0] if all(name in table for table in tables)]
+    if not found:
+        _checks.fail("evidence", "no method", "must hold one that was compared in every setting")
+    return found
 
 
-def standings(drawn: Drawn, *, margin: float, level: float = 0.95, methods=None, **which):
-    """Methods, best first, each by its paired difference to the first one.
+def standings(drawn: Drawn, *, level: float = 0.95, methods=None, **which) -> pd.DataFrame:
+    """Methods, best first, and which of them may be the best.
 
-    The first is the one whose mean over groups of problems is lowest as measured. Columns:
-    schedule; percent, low, high (loss over the first one's, these problems); verdict; new_low,
-    new_high (a new problem); first, new_first (share of draws in which the method is the first).
+    Columns: schedule; percent, low, high: loss over that of the first one, these problems;
+    kind_low, kind_high: the same for all problems of these kinds; best: whether the method may be
+    the best. That is a confidence set: with the chance ``level`` the best one is in it (Hsu 1981,
+    multiple comparisons with the best, here by the draws' largest standardised difference).
     ``methods``: default, those of :func:`common`. ``which``: as in ``contrasts.difference``.
     """
+    require_logs(drawn)
     methods = common(drawn, which.get("horizon", 1.0)) if methods is None else list(methods)
-    means = {
-        name: pooled(difference(drawn, [{"method": name}], [], **which), drawn.groups)
-        for name in methods
-    }
-    these = np.array([means[name][0] for name in methods])
-    new = np.array([means[name][1] for name in methods])
-    leader = int(these[:, 0].argmin())
+    apart = {name: difference(drawn, [{"method": name}], [], **which) for name in methods}
+    values = np.array([pooled(apart[name], drawn) for name in methods])
+    leader = methods[int(values[:, 0].argmin())]
+    may_be = may_be_best(values, level)
     rows = []
     for i, name in enumerate(methods):
-        effect, low, high, _ = summary(these[i] - these[leader], level)
-        _, new_low, new_high, _ = summary(new[i] - new[leader], level)
-        rows.append(
-            {
-                "schedule": name,
-                **dict(zip(("percent", "low", "high"), percent([effect, low, high]), strict=True)),
-                "verdict": "first" if i == leader else verdict(low, high, margin),
-                **dict(zip(("new_low", "new_high"), percent([new_low, new_high]), strict=True)),
-                "first": float((these[:, 1:].argmin(axis=0) == i).mean()),
-                "new_first": float((new[:, 1:].argmin(axis=0) == i).mean()),
-            }
-        )
+        over = {problem: apart[name][problem] - apart[leader][problem] for problem in apart[name]}
+        effect, low, high, _ = summary(pooled(over, drawn), level)
+        ends = percent([effect, low, high, *kind(over, drawn, level)])
+        columns = ("percent", "low", "high", "kind_low", "kind_high")
+        rows.append({"schedule": name, **dict(zip(columns, ends, strict=True)), "best": may_be[i]})
     return pd.DataFrame(rows).sort_values("percent", kind="stable", ignore_index=True)
+
+
+def may_be_best(values: np.ndarray, level: float) -> list[bool]:
+    """Whether each method [methods, 1 + draws] may be the one with the lowest mean."""
+    found = []
+    for i in range(len(values)):
+        over = np.delete(values[i] - values, i, axis=0)
+        if not len(over):
+            return [True]
+        luck = over[:, 1:] - over[:, 1:].mean(axis=1, keepdims=True)
+        spread = np.maximum(luck.std(axis=1), 1e-12)
+        bound = np.quantile((luck / spread[:, None]).max(axis=0), level)
+        found.append(bool((over[:, 0] / spread).max() <= bound))
+    return found
 
 
 def worst_case(drawn: Drawn, horizon: float = 1.0) -> pd.DataFrame:
@@ -57,10 +73,11 @@ def worst_case(drawn: Drawn, horizon: float = 1.0) -> pd.DataFrame:
     Columns: schedule, percent, problem, optimizer (of that setting), safest (share of draws in
     which the method's worst setting is the mildest).
     """
+    require_logs(drawn)
     methods = common(drawn, horizon)
-    tables = {where: t[methods].to_numpy() for where, t in drawn.values.items()}
-    settings = [where for where in tables if where[2] == horizon]
-    stack = np.array([tables[where] for where in settings])  # [settings, 1 + draws, methods]
+    settings = [where for where in drawn.values if where[2] == horizon]
+    # [settings, 1 + draws, methods]
+    stack = np.array([drawn.values[where][methods].to_numpy() for where in settings])
     over = stack - stack.min(axis=-1, keepdims=True)
     worst, where = over.max(axis=0), over[:, 0].argmax(axis=0)
     safest = np.bincount(worst[1:].argmin(axis=1), minlength=len(methods)) / (len(worst) - 1)
@@ -76,6 +93,7 @@ def worst_case(drawn: Drawn, horizon: float = 1.0) -> pd.DataFrame:
 
 def profile(drawn: Drawn, at, horizon: float = 1.0) -> pd.DataFrame:
     """Share of settings in which a method is within a factor of the best, [factors x methods]."""
+    require_logs(drawn)
     methods = common(drawn, horizon)
     settings = [where for where in drawn.values if where[2] == horizon]
     logs = np.array([drawn.values[where][methods].iloc[0] for where in settings])
@@ -96,24 +114,32 @@ def budget(evidence: Evidence, horizon: float = 1.0) -> pd.DataFrame:
     """Expected loss of the best of k trials over the lowest of the setting, [k x methods].
 
     The trial is chosen on the tune part and valued on the test part; geometric mean over settings,
-    groups weighing alike; in percent.
+    groups weighing alike; in percent. Methods that were tried in every setting, up to the smallest
+    number of trials.
     """
     curves: dict[str, dict[str, list]] = {}
-    for (problem, _, at), rows in _final(evidence).groupby(level=SETTING, sort=False):
-        if at != horizon:
-            continue
+    settings = [
+        (problem, rows)
+        for (problem, _, at), rows in _final(evidence).groupby(level=SETTING, sort=False)
+        if at == horizon
+    ]
+    everywhere = [set(rows.index.get_level_values("schedule")) for _, rows in settings]
+    for problem, rows in settings:
         lowest = np.log(np.maximum(rows["test"].min(), 1e-12))
         group = evidence.provenance[problem]["group"]
         for name, part in rows.groupby(level="schedule", sort=False):
-            ordered = np.log(np.maximum(part.sort_values("tune")["test"].to_numpy(), 1e-12))
-            curve = statistics.expected_best_by_rank(ordered) - lowest
-            curves.setdefault(name, {}).setdefault(group, []).append(curve)
-    groups = {group for of in curves.values() for group in of}
-    whole = {name: of for name, of in curves.items() if set(of) == groups}
+            if all(name in of for of in everywhere):
+                ordered = np.log(np.maximum(part.sort_values("tune")["test"].to_numpy(), 1e-12))
+                curve = statistics.expected_best_by_rank(ordered) - lowest
+                curves.setdefault(name, {}).setdefault(group, []).append(curve)
+    shortest = min(len(c) for of in curves.values() for some in of.values() for c in some)
     table = {
-        n: np.mean([np.mean(c, axis=0) for c in of.values()], axis=0) for n, of in whole.items()
+        name: percent(
+            np.mean([np.mean([c[:shortest] for c in some], axis=0) for some in of.values()], axis=0)
+        )
+        for name, of in curves.items()
     }
-    frame = pd.DataFrame({name: percent(curve) for name, curve in table.items()})
+    frame = pd.DataFrame(table)
     return frame.set_index(pd.RangeIndex(1, len(frame) + 1, name="k"))
 
 
@@ -149,7 +175,7 @@ def anytime(evidence: Evidence, optimizer: str) -> pd.DataFrame:
     rows = []
     for problem, part in best.groupby("problem", sort=False):
         of = dict(iter(part.groupby("horizon")))
-        if not set(CUTS) <= set(of):
+        if not {*CUTS, 1.0} <= set(of):
             continue
         for cut in CUTS:
             for name, long in of[1.0].groupby("schedule", sort=False):
