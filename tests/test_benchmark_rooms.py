@@ -16,7 +16,7 @@ PUBLIC = {
     "Cache": "store, mode",
     "Chunk": "problem, optimizer, epochs, schedule, knobs, peaks, seeds",
     "Drawn": "values, groups, scale, families=<factory>",
-    "Entry": "load, group, ms, optimizers, methods, trials, tuning, report",
+    "Entry": "load, group, ms, optimizers, methods, trials, tuning, report, downloaded=False",
     "Evidence": "trials, report, provenance, untuned=<factory>, ranges=<factory>",
     "Method": "label, schedule, knobs=<factory>, warmup=True",
     "Plan": "version, entries, methods, warmup, axes, protocol, untuned, reading, contrasts",

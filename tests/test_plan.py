@@ -71,11 +71,7 @@ def test_a_problems_results_stay_those_of_the_plan_when_others_change(tmp_path):
         ("sgd = [1.0, 0.5]", "sgd = [1.0, 1.0]", "optimizers.sgd = [1.0, 1.0]: must not repeat"),
         ('["constant", "linear"]\noptimizers', '["linear", "linear"]\noptimizers', "not repeat"),
         ("ms = 3.0", "ms = 3.0\ntrials = 6", "trials = 6: must be a power of two"),
-        (
-            '[{ method = "linear" }]',
-            '[{ method = "linear", optimizer = "s" }]',
-            "'annealing' = 's'",
-        ),
+        ('= "linear" }]', '= "linear", optimizer = "s" }]', "contrast 'annealing' = 's'"),
     ],
 )
 def test_a_plan_that_can_not_be_meant_is_refused_by_its_place(tmp_path, old, new, told):
