@@ -109,7 +109,9 @@ def test_show_prints_the_ranking_and_list_the_names(reference, tmp_path, capsys)
     assert "problem = 'nothing'" in capsys.readouterr().err
     assert benchmark.main(["list"]) == 0
     said = capsys.readouterr().out
-    assert all(name in said for name in [*problems.names(), *schedules.names(), "momentum"])
+    assert all(
+        name in said for name in [*benchmark.default_problems(), *schedules.names(), "momentum"]
+    )
 
 
 def test_help_has_examples(capsys):

@@ -2,10 +2,11 @@
 
 import dataclasses
 
-from anneal_utils import training
+from anneal_utils import problems, training
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from small_identity import losses, one, plain, trial
@@ -144,3 +145,20 @@ def test_a_run_that_can_not_be_read_is_another_each_time(tmp_path):
     names = {training.train(problem, one()).run[0] for _ in range(2)}
     assert len(names) == 2
     assert training.identities(problem, one()) == [None]
+
+
+def test_gradients_through_python_do_not_mix_with_those_of_other_threads():
+    """What Python recorded is kept under the operation's name, which is the same for all threads."""
+
+    def loss(true, predicted):
+        cross = keras.losses.categorical_crossentropy(true, predicted)
+        return tf.ensure_shape(tf.py_function(lambda x: x * 1.0, [cross], tf.float32), [None])
+
+    article = dataclasses.replace(problems.load("article", test=0), loss=loss)
+    runs = training.grid("constant", [0.1, 0.3], seeds=range(12), epochs=1)
+    given = dict(mode="graph", store=False, progress=False)
+    alone, together = (
+        training.train(article, runs, threads=threads, **given).drop(columns="run")
+        for threads in (1, 8)
+    )
+    pd.testing.assert_frame_equal(together, alone, check_exact=True)

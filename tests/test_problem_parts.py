@@ -3,6 +3,7 @@
 import hashlib
 
 from anneal_utils import benchmark, identity, problems, schedules, theory, training
+from anneal_utils.benchmark import first
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ SIZES = {
 }
 WITHOUT = ["wilson", "quadratic", "noisy_quadratic"]
 WITHOUT += ["quadratic_deep:rotation=haar", "least_squares:fresh=0"]  # as they were
-PROCESSOR = benchmark.load(benchmark.COMMITTED).provenance["machine"]["processor"]
+PROCESSOR = first.load(first.COMMITTED).provenance["machine"]["processor"]
 
 
 def load(text: str) -> problems.Problem:
@@ -53,12 +54,12 @@ def test_train_and_val_are_those_of_the_first_edition(name):
 
 
 def test_the_first_editions_rotation_and_sampling_stay_reachable():
-    haar, first = load("quadratic_deep:rotation=haar"), load("least_squares:fresh=0")
+    haar, stored = load("quadratic_deep:rotation=haar"), load("least_squares:fresh=0")
     assert haar.chance_loss == pytest.approx(421.1951763789894, rel=1e-12)
     (matrix,) = (cell.cell_contents for cell in haar.loss.__closure__)
     if identity.processor() == PROCESSOR:
         assert digest(matrix) == "d4c05b94df8f4c5b"
-    assert first.sampling == "replacement" and haar.sampling == "shuffle"
+    assert stored.sampling == "replacement" and haar.sampling == "shuffle"
     ours = load("quadratic_deep")
     (rotated,) = (cell.cell_contents for cell in ours.loss.__closure__)
     spectra = [np.linalg.eigvalsh(m.astype(float)) for m in (matrix, rotated)]

@@ -6,6 +6,7 @@ import json
 from anneal_utils import identity, problems, training
 from anneal_utils.benchmark import entrants
 from anneal_utils.problems import _pretraining, images, models, sequences
+from anneal_utils.problems.catalogue import SPLITS
 from anneal_utils.training import _keras
 
 import elsewhere
@@ -35,8 +36,9 @@ def test_three_parts_have_no_row_in_common_and_every_class_in_proportion(name):
     for part in (true, mine.y_test):
         shares = np.bincount(part) / len(part)
         np.testing.assert_allclose(shares, whole / whole.sum(), atol=1.01 / len(part))
-    tuned = [mine.rows(seed)[1] for seed in range(4)]
-    assert len({rows.tobytes() for rows in tuned}) == 4 and mine.rows(4)[1] is tuned[0]
+    tuned = [mine.rows(seed)[1] for seed in range(SPLITS)]
+    assert len({rows.tobytes() for rows in tuned}) == SPLITS
+    assert mine.rows(SPLITS)[1] is tuned[0]
     for rows in tuned:
         shares = np.bincount(true[rows]) / len(rows)
         np.testing.assert_allclose(shares, whole / whole.sum(), atol=1.5 / len(rows))

@@ -1,6 +1,8 @@
 """One whole training as one compiled function, and the programs that were compiled last."""
 
+import contextlib
 import queue
+import threading
 import uuid
 import warnings
 from dataclasses import replace
@@ -85,6 +87,9 @@ class Program:
         self.nodes = sum(len(part.node_def) for part in identity.functions(self.concrete))
         self.compiled = False
         self.seats: queue.SimpleQueue = queue.SimpleQueue()
+        # What Python has recorded for a gradient is kept under a name that threads would share.
+        by_turns = "EagerPyFunc" in opaque
+        self.turn = threading.Lock() if by_turns else contextlib.nullcontext()
 
     def _optimizer(self, seed: int):
         """A new optimizer for the model, and its variables in the order in which it made them."""
@@ -170,18 +175,22 @@ class Program:
         except queue.Empty:
             seat = self._seat()
         tensors = [tf.convert_to_tensor(array) for array in tf.nest.flatten(arguments)]
+        with self.turn:
+            history, left, test, final = self._called(tensors + seat[1])
+            history = history.numpy()  # waits for the end of the run
+        self.compiled = True
+        self.seats.put(seat)
+        return history, int(left), np.array([t.numpy() for t in test], "float32"), final
+
+    def _called(self, tensors: list):
         try:
-            history, left, test, final = _internals.call_flat(self.concrete, tensors + seat[1])
+            return _internals.call_flat(self.concrete, tensors)
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
             if self.compiled or not self.may_not_compile or "XLA" not in str(error):
                 raise
             _uncompilable.add(self.text)
             reason = str(error).splitlines()[0].rstrip(".")
             raise Uncompilable(f"XLA can not compile {self.problem.name!r} ({reason})") from error
-        history = history.numpy()  # waits for the end of the run
-        self.compiled = True
-        self.seats.put(seat)
-        return history, int(left), np.array([t.numpy() for t in test], "float32"), final
 
     def slots_of(self, weights, seed: int) -> list[np.ndarray]:
         """What the optimizer keeps at step 0, for the initial ``weights`` and seed of a run."""
