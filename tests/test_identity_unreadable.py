@@ -148,7 +148,7 @@ def test_a_run_that_can_not_be_read_is_another_each_time(tmp_path):
 
 
 def test_gradients_through_python_do_not_mix_with_those_of_other_threads():
-    """What Python recorded is kept under the operation's name, which is the same for all threads."""
+    """What Python recorded is kept under the operation's name, the same for all threads."""
 
     def loss(true, predicted):
         cross = keras.losses.categorical_crossentropy(true, predicted)
