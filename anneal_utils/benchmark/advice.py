@@ -80,7 +80,8 @@ def _part(sample: Drawn, optimizer: str, labels) -> Drawn:
 def _ends(over: Mapping[str, np.ndarray], sample: Drawn, level: float) -> dict:
     """In percent, what is lost against the best of each problem: never less than nothing."""
     effect, low, high, _ = summary(pooled(over, sample), level)
-    ends = percent([effect, max(low, 0.0), high, *kind(over, sample, level)])
+    ends = percent([effect, low, high, *kind(over, sample, level)])
+    ends[[1, 3]] = np.maximum(ends[[1, 3]], 0.0)
     names = ("percent", "low", "high", "kind_low", "kind_high")
     return dict(zip(names, map(float, ends), strict=True))
 
