@@ -121,6 +121,21 @@ def test_an_arm_is_judged_on_problems_that_did_not_choose_it():
     assert row["percent"] == pytest.approx(100 * np.expm1(judged.mean()), rel=1e-6)
 
 
+def test_a_family_does_not_choose_for_its_own():
+    """The first two share their data: alone, the third would choose a for them."""
+    losses = {("a", 1.0): [0.3, 0.9, 0.1], ("c", 0.3): [0.1, 0.1, 0.2]}
+    found = with_range_tests(untuned(results([[[0.1] * 4]] * 3), losses), [1.0] * 3)
+    percents = []
+    for families in ([], [["p0", "p1"]]):
+        reading = {**READING, "families": families}
+        table = benchmark.decision(found, reading, rule="smith_max", optimizers=["adamw"])
+        percents.append(case(table, network="any", tuning="no")["percent"])
+    apart = np.log([0.1, 0.1, 0.2]) - np.log(0.1)
+    together = np.log([0.3, 0.9, 0.2]) - np.log(0.1)
+    whole = np.mean([together[:2].mean(), together[2]])
+    assert percents == pytest.approx([100 * np.expm1(apart.mean()), 100 * np.expm1(whole)])
+
+
 def test_runs_that_may_be_stopped_at_any_time():
     """m0 ends best, but is far above the planned ones before; m1 is always near them."""
     found = results([[[0.2] * 4, [0.22] * 4]])

@@ -137,8 +137,8 @@ def _peaks(evidence, optimizer, labels, schedule, rule) -> dict:
 def _untuned(evidence, sample, optimizer, labels, reading) -> dict:
     """The best arm (schedule, warmup, factor) by the mean over groups, judged on other problems.
 
-    Each problem is judged by the arm that is best on all the others, so that no problem chooses
-    what is reported on it.
+    Each problem is judged by the arm that is best on the problems of all other families, so that
+    no data choose what is reported on them.
     """
     table = evidence.untuned
     table = table[(table["optimizer"] == optimizer) & table["problem"].isin(labels)]
@@ -152,24 +152,17 @@ def _untuned(evidence, sample, optimizer, labels, reading) -> dict:
         runs = seeds[problem].to_numpy()  # [arms, seeds]
         n = runs.shape[1]
         logs[problem] = runs @ weights_of(rng, draws, n).T  # [arms, 1 + draws]
-    groups = sample.groups
     over = {
         where[0]: logs[where[0]] - values.to_numpy().min(axis=1)
         for where, values in part.values.items()
     }
 
-    def best_without(left: str | None) -> int:
-        means: dict[str, list] = {}
-        for problem, values in over.items():
-            if problem != left:
-                means.setdefault(groups[problem], []).append(values[:, 0])
-        return int(np.mean([np.mean(some, axis=0) for some in means.values()], axis=0).argmin())
+    def best_without(family: str | None) -> int:
+        others = {p: v[:, 0] for p, v in over.items() if sample.family(p) != family}
+        return int(pooled(others or {p: v[:, 0] for p, v in over.items()}, sample).argmin())
 
     chosen = best_without(None)
-    judged = {
-        problem: values[best_without(problem) if len(over) > 1 else chosen]
-        for problem, values in over.items()
-    }
+    judged = {p: values[best_without(sample.family(p))] for p, values in over.items()}
     schedule, knobs, factor = seeds.index[chosen]
     return {
         "horizon": "known",
@@ -276,27 +269,27 @@ def _peak_sentence(table) -> str:
     )
 
 
-def _plain_sentence(table) -> str | None:
-    parts = []
+def _cases(table, horizon: str, tuning: str):
+    """(optimizer, row) of those for which there is such a case."""
     for optimizer in ("momentum", "adamw"):
-        key = (optimizer, "any", "known", "no")
-        if key in table.index:
-            row = table.loc[key]
-            parts.append(
-                f"{row['schedule']} with {optimizer} at {row['peak']:.2g} times that rate and a "
-                f"warmup of {row['warmup']:.0%}: {_interval(row)} above the best"
-            )
+        if (key := (optimizer, "any", horizon, tuning)) in table.index:
+            yield optimizer, table.loc[key]
+
+
+def _plain_sentence(table) -> str | None:
+    parts = [
+        f"{row['schedule']} with {optimizer} at {row['peak']:.2g} times that rate and a warmup of "
+        f"{row['warmup']:.0%}: {_interval(row)} above the best"
+        for optimizer, row in _cases(table, "known", "no")
+    ]
     return f"**If you can not tune:** {'; '.join(parts)}." if parts else None
 
 
 def _anytime_sentence(table) -> str | None:
     parts = []
-    for optimizer in ("momentum", "adamw"):
-        key = (optimizer, "any", "unknown", "yes")
-        if key in table.index:
-            row = table.loc[key]
-            same = f" (or {row['others']})" if row["others"] else ""
-            parts.append(f"{row['schedule']} with {optimizer}{same}: {_interval(row)}")
+    for optimizer, row in _cases(table, "unknown", "yes"):
+        same = f" (or {row['others']})" if row["others"] else ""
+        parts.append(f"{row['schedule']} with {optimizer}{same}: {_interval(row)}")
     if not parts:
         return None
     return (

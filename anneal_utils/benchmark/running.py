@@ -91,10 +91,10 @@ def run(
         refuse_what_workers_lack(*where, [method.schedule for method in plan.methods.values()])
     keep = Cache(cache, mode)
     show = not headless() if progress is None else progress
-    parts = []
+    runs, parts = plan.cost().set_index("problem")["runs"], []
     with (
         executor_of(jobs, dask) as (executor, width, threads, place),
-        tqdm(total=int(plan.cost()["runs"].sum()), disable=not show, delay=2, unit="run") as bar,
+        tqdm(total=int(runs.sum()), disable=not show, delay=2, unit="run") as bar,
     ):
         for label in plan.entries:
             part = None if fresh or out is None else _finished(plan, label, out, plugins, mode)
@@ -110,6 +110,8 @@ def run(
                 part = _evidence(label, facts, found[: len(tuned)], found[len(tuned) :])
                 if out is not None:
                     evidence.save(part, out)
+            else:
+                bar.update(int(runs[label]))
             parts.append(part)
     return evidence.gathered(parts)
 

@@ -19,12 +19,8 @@ Finished runs are kept in the store (see :mod:`anneal_utils.store`), so an inter
 on where it was: what a generation tries follows from the arguments and the runs before it.
 """
 
-import importlib
+from anneal_utils import _lazy
 
-from anneal_utils import _needs
-
-# A room is imported when something in it is asked for: TensorFlow takes seconds, and the command
-# line has to be able to answer a Ctrl-C before that.
 _ROOMS = {
     "knots": ("places_of",),
     "ends": ("SEEDS",),
@@ -35,22 +31,4 @@ _ROOMS = {
     "results": ("COMMITTED", "OUT", "load", "save"),
     "commands": ("main",),
 }
-__all__ = sorted(name for names in _ROOMS.values() for name in names)
-
-
-def __getattr__(name: str):
-    """A public name, or a room, at its first use."""
-    for room, names in _ROOMS.items():
-        if name == room or name in names:
-            if missing := _needs.tensorflow(__name__):
-                raise ImportError(missing)
-            module = importlib.import_module(f"{__name__}.{room}")
-            found = module if name == room else getattr(module, name)
-            globals()[name] = found
-            return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    """The public names too, before they are used."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = _lazy.rooms(__name__, _ROOMS, globals())
