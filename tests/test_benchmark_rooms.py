@@ -22,7 +22,6 @@ PUBLIC = {
     "Plan": "version, entries, methods, warmup, axes, protocol, untuned, reading, contrasts",
     "Plugin": "name, source",
     "Setting": "problem, optimizer, horizon",
-    "anytime": "evidence, optimizer",
     "budget": "evidence, horizon=1.0",
     "decision": "evidence, reading, *, rule, optimizers=('momentum', 'adamw'), draws=None",
     "design": "trials, seed",

@@ -3,7 +3,7 @@
 import itertools
 
 from anneal_utils import benchmark, statistics
-from anneal_utils.benchmark import contrasts, draws, views
+from anneal_utils.benchmark import contrasts, draws
 
 import numpy as np
 import pandas as pd
@@ -312,16 +312,6 @@ def test_the_usable_share_is_against_one_common_target():
     assert shares["share"].to_dict() == {"m0": 0.5, "m1": 0.0}
     assert shares["sensitivity"]["m0"] == pytest.approx((0.205 - 0.1) / 1.0)
     assert shares["sensitivity"]["m1"] == pytest.approx(0)
-
-
-def test_a_run_cut_off_against_one_that_was_planned():
-    whole = evidence_of([[[0.1] * 4]])
-    report = whole.report.assign(**{f"tune_{cut:g}": 0.4 for cut in views.CUTS})
-    planned = [report.assign(horizon=cut, tune=0.2) for cut in views.CUTS]
-    found = benchmark.Evidence(whole.trials, pd.concat([report, *planned]), whole.provenance)
-    table = benchmark.anytime(found, "sgd")
-    assert table["share"].tolist() == list(views.CUTS)
-    assert np.allclose(table["planned"], np.log(0.2)) and np.allclose(table["cut"], np.log(0.4))
 
 
 def test_most_winners_are_among_the_candidates():

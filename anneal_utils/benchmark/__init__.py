@@ -35,7 +35,7 @@ _ROOMS = {
     "running": ("run",),
     "draws": ("Drawn", "drawn"),
     "contrasts": ("difference", "pooled", "table"),
-    "views": ("anytime", "budget", "profile", "standings", "usable", "worst_case"),
+    "views": ("budget", "profile", "standings", "usable", "worst_case"),
     "advice": ("decision", "sentences"),
     "report": (),
     "commands": ("EXAMPLES", "main"),

@@ -1,4 +1,4 @@
-"""What the results say, as tables: standings, worst cases, budgets, usable ranges, horizons."""
+"""What the results say, as tables: standings, worst cases, budgets, usable ranges."""
 
 from anneal_utils import _checks, statistics
 from anneal_utils.benchmark.contrasts import (
@@ -11,7 +11,6 @@ from anneal_utils.benchmark.contrasts import (
 )
 from anneal_utils.benchmark.draws import Drawn
 from anneal_utils.benchmark.evidence import SETTING, Evidence
-from anneal_utils.benchmark.tuning import CUTS
 
 import numpy as np
 import pandas as pd
@@ -160,28 +159,3 @@ def usable(evidence: Evidence, factor: float = 1.25, horizon: float = 1.0) -> pd
                 sensitivity = float((own.mean() - own.min()) / max(chance - lowest, 1e-12))
                 rows.append((problem, optimizer, name, share, sensitivity))
     return pd.DataFrame(rows, columns=["problem", "optimizer", "schedule", "share", "sensitivity"])
-
-
-def anytime(evidence: Evidence, optimizer: str) -> pd.DataFrame:
-    """What a run cut off holds against one planned for that horizon, method by method.
-
-    Problems with every horizon alone. Columns: problem, schedule, share (of the long run), planned
-    and cut (log tune loss, mean over the report seeds of the best trial). Of a long run (horizon
-    1) the tune value at that share; of the planned one its end.
-    """
-    report = evidence.report[evidence.report["optimizer"] == optimizer]
-    first = report.groupby([*SETTING, "schedule"], sort=False)["trial"].transform("first")
-    best = report[report["trial"] == first]
-    rows = []
-    for problem, part in best.groupby("problem", sort=False):
-        of = dict(iter(part.groupby("horizon")))
-        if not {*CUTS, 1.0} <= set(of):
-            continue
-        for cut in CUTS:
-            for name, long in of[1.0].groupby("schedule", sort=False):
-                planned = of[cut][of[cut]["schedule"] == name]["tune"]
-                pair = [
-                    np.log(np.maximum(v, 1e-12)).mean() for v in (planned, long[f"tune_{cut:g}"])
-                ]
-                rows.append((problem, name, cut, *map(float, pair)))
-    return pd.DataFrame(rows, columns=["problem", "schedule", "share", "planned", "cut"])
