@@ -1,5 +1,6 @@
 """Problems by name."""
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Hashable
@@ -14,6 +15,7 @@ DATA_SEED = 20_240  # fixes every synthetic data set and every split; never a ru
 # How often train and tune are divided anew where data are real. As many as there are runs with
 # seeds in a row, or more: then each seed has a division of its own, and seeds sample them too.
 SPLITS = 25
+EVERY = ("batch_size", "epochs")  # knobs of every problem
 registry = Registry("problem")
 unregister = registry.unregister
 names = registry.names
@@ -33,13 +35,15 @@ def register(name: str, *, overwrite: bool = False):
 def load(name: str, **knobs) -> Problem:
     """The problem called ``name``; the same object again for the same knobs.
 
-    ``ValueError`` for an unknown name or knob; ``describe(name)`` tells the knobs.
+    Every problem takes ``batch_size`` and ``epochs`` too. ``ValueError`` for an unknown name or
+    knob; ``describe(name)`` tells the knobs.
     """
     make = registry[name]
     allowed = inspect.signature(make).parameters
     for knob in knobs:
-        if knob not in allowed:
-            _checks.fail("knob", knob, f"problem {name!r} takes {', '.join(allowed) or 'no knobs'}")
+        if knob not in [*allowed, *EVERY]:
+            known = ", ".join(dict.fromkeys([*allowed, *EVERY]))
+            _checks.fail("knob", knob, f"problem {name!r} takes {known}")
     return made(make, tuple((knob, _frozen(knob, knobs[knob])) for knob in sorted(knobs)))
 
 
@@ -54,8 +58,11 @@ def _frozen(knob: str, value):
 
 @functools.lru_cache(maxsize=64)
 def made(make, knobs) -> Problem:
-    """What ``make`` returns for the knobs; remembered."""
-    return make(**dict(knobs))
+    """What ``make`` returns for the knobs; remembered. The knobs of every problem are set after."""
+    allowed, given = inspect.signature(make).parameters, dict(knobs)
+    after = {knob: given.pop(knob) for knob in EVERY if knob in given and knob not in allowed}
+    problem = make(**given)
+    return dataclasses.replace(problem, **after) if after else problem
 
 
 def describe(name: str) -> str:

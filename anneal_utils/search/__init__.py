@@ -24,11 +24,13 @@ from anneal_utils import _lazy
 _ROOMS = {
     "knots": ("places_of",),
     "ends": ("SEEDS",),
-    "usual": ("USUAL", "tuned"),
+    "usual": ("USUAL", "retuned", "tuned"),
     "found": ("Found",),
     "searching": ("search",),
     "reporting": ("Report", "flatness", "report"),
-    "results": ("COMMITTED", "OUT", "load", "save"),
+    "results": ("COMMITTED", "OUT", "Result", "load", "save"),
+    "plan": ("Task", "tasks"),
+    "running": ("BASE", "carried_out"),
     "commands": ("main",),
 }
 __getattr__, __dir__, __all__ = _lazy.rooms(__name__, _ROOMS, globals())

@@ -1,27 +1,22 @@
 """The command line: run, show."""
 
 import argparse
-import datetime
-import platform
 import sys
-import time
 from pathlib import Path
 
-from anneal_utils import _signals, identity, optimizers, search, training
-from anneal_utils.benchmark.chunks import cell_of
-from anneal_utils.benchmark.entrants import problem_of
-from anneal_utils.benchmark.plan import Plan
-from anneal_utils.search.reporting import FOUND, report
+from anneal_utils import _checks, _signals, search
+from anneal_utils.benchmark.entrants import maker_of, problem_of
+from anneal_utils.search.plan import Task, tasks
 from anneal_utils.search.results import OUT, Result, load, path_of, read, save
-from anneal_utils.search.searching import search as search_for
-from anneal_utils.search.usual import TUNING, tuned
+from anneal_utils.search.running import carried_out, holds
 
 import pandas as pd
 
 EXAMPLES = """examples:
   python -m anneal_utils.search run --problem digits least_squares --optimizer momentum
   python -m anneal_utils.search run --problem digits_noisy:noise=0.4 --generations 80
-  python -m anneal_utils.search show
+  python -m anneal_utils.search run      # the plan: half an hour, and what is varied an hour
+  python -m anneal_utils.search show --out data/search
 An interrupted search goes on when the same command is given again.
 """
 
@@ -35,8 +30,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     go = commands.add_parser("run", help="search, and report beside the usual schedules", **kind)
-    go.add_argument("--problem", nargs="+", metavar="P", help="name, or name:knob=value")
-    go.add_argument("--optimizer", nargs="+", metavar="O", default=["momentum"])
+    own = "name, or name:knob=value (default: all that data/search/plan.toml says)"
+    go.add_argument("--problem", nargs="+", metavar="P", help=own)
+    what = 'of the plan: "problems", or what is varied, as "horizon"'
+    go.add_argument("--only", nargs="+", metavar="WHAT", help=what)
+    go.add_argument("--optimizer", nargs="+", metavar="O", help="default momentum")
     go.add_argument("--knots", type=int, default=9)
     go.add_argument("--generations", type=int, default=40)
     go.add_argument("--population", type=int, default=16, help="candidates of a generation")
@@ -78,62 +76,43 @@ def _stopped() -> int:
 
 
 def _run(options) -> None:
-    chosen = options.problem or list(Plan.read().select().entries)
-    for problem in chosen:  # all names are checked before the first search
+    todo = _asked(options) if options.problem else _planned(options)
+    for task in todo:
+        known = read(path_of(options.out, task.problem, task.optimizer, task.seed))
+        if known is not None and holds(known, task):
+            print(f"{_name(task)}: is there.", flush=True)
+            continue
+        base = None if task.of is None else read(path_of(options.out, *task.of))
+        result = carried_out(task, base, store=options.cache)
+        save(result, options.out)
+        print(_line(result), flush=True)
+
+
+def _asked(options) -> list[Task]:
+    """The searches that the arguments describe."""
+    names = ("knots", "generations", "population", "seeds", "report_seeds")
+    given = {name: getattr(options, name) for name in names}
+    rest = dict(given=given, seed=options.seed, start=options.start)
+    ending = f":epochs={options.epochs}" if options.epochs else ""
+    problems = [f"{problem}{ending}" for problem in options.problem]
+    optimizers_ = options.optimizer or ["momentum"]
+    for problem in problems:  # all names are checked before the first search
         problem_of(problem)
-    for optimizer in options.optimizer:
-        optimizers.catalogue.maker(optimizer)
-    for problem in chosen:
-        for optimizer in options.optimizer:
-            known = read(path_of(options.out, problem, optimizer))
-            if known is not None and _holds(known, options):
-                print(f"{problem}, {optimizer}: is there.", flush=True)
-                continue
-            result = _one(problem, optimizer, options)
-            save(result, options.out)
-            print(_line(result), flush=True)
+    for optimizer in optimizers_:
+        maker_of(optimizer)
+    return [Task(p, o, **rest) for p in problems for o in optimizers_]
 
 
-def _given(options) -> dict:
-    """The arguments of the search."""
-    names = ("knots", "generations", "population", "seeds", "start", "seed")
-    return {name: getattr(options, name) for name in names}
+def _planned(options) -> list[Task]:
+    """Those of the plan; ``--optimizer`` and the like are for searches of one's own."""
+    kinds = dict.fromkeys(task.what for task in tasks())
+    for kind in options.only or ():
+        _checks.choice("only", kind, ["problems", *filter(None, kinds)])
+    return [t for t in tasks() if options.only is None or (t.what or "problems") in options.only]
 
 
-def _one(problem: str, optimizer: str, options) -> Result:
-    """Tune the usual schedules, search, report."""
-    started = time.time()
-    common = dict(epochs=options.epochs, store=options.cache)
-    usual = tuned(problem, optimizer, **common)
-    found = search_for(problem, optimizer, **_given(options), **common)
-    told = report(found, usual, seeds=range(options.report_seeds), store=options.cache)
-    provenance = {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        # Of this call: what an earlier one has computed is read.
-        "minutes": round((time.time() - started) / 60, 2),
-        "computed": found.history.attrs["computed"],
-        "read": found.history.attrs["read"],
-        "seeds": {"tuning": TUNING, "search": list(found.seeds), "report": options.report_seeds},
-        "versions": {"python": platform.python_version(), "numpy": identity.version("numpy")}
-        | {"cma": identity.version("cma")},
-        "environment": identity.environment(),
-        "machine": {"cores": training.cores(), "processor": identity.processor()},
-    }
-    return Result(found, told, provenance)
-
-
-def _holds(known: Result, options) -> bool:
-    """Whether a result is of these arguments, and its runs are still what was run."""
-    found = known.found
-    asked = options.epochs or problem_of(found.problem).epochs
-    same = {name: found.arguments.get(name) for name in _given(options)} == _given(options)
-    seeds = list(known.report.losses.index)
-    if not same or found.epochs != asked or seeds != list(range(options.report_seeds)):
-        return False
-    problem, optimizer = found.setting
-    recipe = {FOUND: found.recipe}
-    runs = training.grid(recipe, (), seeds, optimizer, epochs=found.epochs)
-    return cell_of(training.identities(problem, runs)) == known.report.cells[FOUND]
+def _name(task: Task) -> str:
+    return f"{task.problem}, {task.optimizer}" + (f", seed {task.seed}" if task.seed else "")
 
 
 def _line(result: Result) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from anneal_utils import _checks, optimizers, training
-from anneal_utils.benchmark.entrants import label_of, problem_of
+from anneal_utils.benchmark.entrants import label_of, maker_of, problem_of
 from anneal_utils.problems import Problem
 from anneal_utils.training.frames import Outcome, lost_at
 from anneal_utils.training.trainer import outcomes_of
@@ -24,6 +24,8 @@ def setting_of(problem, optimizer) -> tuple[Problem, str, str, object]:
         if len(optimizer) != 1:
             _checks.fail("optimizer", optimizer, "must be one, or {label: one}")
         ((name, make),) = optimizer.items()
+    elif isinstance(optimizer, str) and ":" in optimizer:
+        name, make = optimizer, maker_of(optimizer)
     else:
         name, make = optimizers.catalogue.label(optimizer), optimizer
     optimizers.catalogue.maker(make)

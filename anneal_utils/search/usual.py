@@ -1,9 +1,14 @@
 """The usual schedules, tuned: what a found one is held against, and where a search starts."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 
 from anneal_utils import _checks, optimizers, training
+from anneal_utils.benchmark.entrants import parse
+from anneal_utils.benchmark.evidence import Evidence
+from anneal_utils.benchmark.plan import Plan
 from anneal_utils.search.ends import logs_of, losses_of, setting_of, trained
+from anneal_utils.search.knots import schedule_through
 
 import numpy as np
 
@@ -71,3 +76,83 @@ def tuned(
         try_out({name: [edges[0] / _WIDE, edges[1] * _WIDE] for name in names})
     try_out({name: [best(name) * factor for factor in _NEAR] for name in names})
     return {name: (name, best(name)) for name in names}
+
+
+def candidates_of(evidence: Evidence, problem: str, optimizer: str, most: int, plan: Plan) -> dict:
+    """``{method: [(name, {knob: value}, peak)]}``: the best trials of each method, best first.
+
+    From the trials of a benchmark on the problem, by their means on the tune part; of a variation
+    ``name:knob=value`` that has not been measured, from those of ``name``. An optimizer with knobs,
+    ``adamw:weight_decay=0.03``: from the trials with these.
+    """
+    name, (knobs,) = parse(optimizer)
+    known = list(dict.fromkeys(evidence.trials["problem"]))
+    problem = problem if problem in known else parse(problem)[0]
+    trials = evidence.select(problem=problem, optimizer=name, horizon=1.0).trials
+    trials = trials[trials["widened"] == trials["widened"].max()]
+    told = trials["knobs"].map(json.loads)
+    trials = trials[[dict(knobs).items() <= one.items() for one in told]]
+    if trials.empty:
+        _checks.fail("optimizer", optimizer, "must have been tried in the benchmark")
+    found = {}
+    for label, rows in trials.groupby("schedule", sort=False):
+        means = rows.groupby("trial")["tune"].mean().sort_values(kind="stable")
+        firsts = rows.drop_duplicates("trial").set_index("trial").loc[means.index[:most]]
+        method = plan.methods[label]
+        own = {*method.knobs, "warmup"}
+        found[label] = [
+            (method.schedule, {k: v for k, v in json.loads(text).items() if k in own}, peak)
+            for text, peak in zip(firsts["knobs"], firsts["peak"], strict=True)
+        ]
+    return found
+
+
+def retuned(
+    problem, optimizer, candidates: Mapping, *, factors: Iterable[float], seeds: int, store=None
+) -> dict[str, tuple[str, dict, float]]:
+    """``{label: (name, {knob: value}, peak)}``: the best of each label's candidates.
+
+    All candidates are trained again on ``seeds`` seeds; then the best of each label with its peak
+    times each of the ``factors``. As many runs for every label that has as many candidates; by the
+    mean log loss of the tune part.
+    """
+
+    def recipe(candidate):
+        name, knobs, peak = candidate
+        return (name, knobs), [peak]
+
+    first = _best(problem, optimizer, candidates, recipe, seeds, store)
+    near = {
+        label: [(name, knobs, peak * factor) for factor in [1.0, *factors]]
+        for label, (name, knobs, peak) in first.items()
+    }
+    return _best(problem, optimizer, near, recipe, seeds, store)
+
+
+def rescaled(problem, optimizer, places, rates, *, centre: float, seeds: int, store=None):
+    """The schedule through ``rates`` at ``places``, times the best of 13 factors.
+
+    The factors are half octaves, three octaves to both sides of the one that gives the rates the
+    geometric mean ``centre``.
+    """
+    steps = problem.epochs * problem.steps_per_epoch
+    shape = np.asarray(rates) * centre / np.exp(np.mean(np.log(rates)))
+    tried = {"shape": [schedule_through(places, shape * 2 ** (k / 2), steps) for k in range(-6, 7)]}
+    return _best(problem, optimizer, tried, lambda one: (one, ()), seeds, store)["shape"]
+
+
+def _best(problem, optimizer, candidates: Mapping, recipe, seeds: int, store) -> dict:
+    """The candidate of each label with the lowest mean log loss of the tune part."""
+    asked = [(label, one) for label, some in candidates.items() for one in some]
+    runs = []
+    for number, (_, one) in enumerate(asked):
+        given, peaks = recipe(one)
+        which = range(TUNING, TUNING + seeds)
+        runs += training.grid({str(number): given}, peaks, which, optimizer)
+    logs = logs_of(losses_of(problem, trained(problem, runs, store=store)[0]))
+    means = logs.reshape(len(asked), seeds).mean(axis=1)
+    best: dict = {}
+    for (label, one), mean in zip(asked, means, strict=True):
+        if label not in best or mean < best[label][0]:
+            best[label] = (mean, one)
+    return {label: one for label, (_, one) in best.items()}

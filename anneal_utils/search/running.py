@@ -1,0 +1,82 @@
+"""One task of a plan: tune the usual schedules, search, report, draw around what was found."""
+
+import datetime
+import platform
+import time
+
+from anneal_utils import identity, training
+from anneal_utils.benchmark import evidence
+from anneal_utils.benchmark.chunks import cell_of
+from anneal_utils.benchmark.entrants import maker_of, problem_of
+from anneal_utils.benchmark.plan import Plan
+from anneal_utils.search.plan import Task
+from anneal_utils.search.reporting import FOUND, flatness, report
+from anneal_utils.search.results import Result
+from anneal_utils.search.searching import search
+from anneal_utils.search.usual import TUNING, candidates_of, rescaled, retuned, tuned
+
+import numpy as np
+
+BASE = "shape found before"  # of the search that this one varies, its peak tuned anew
+
+
+def carried_out(task: Task, base: Result | None = None, *, store=None) -> Result:
+    """The result of a task; ``base``: that of the one it varies.
+
+    The usual schedules are the benchmark's, where the task says how many of its trials are
+    candidates; else those that :func:`tuned` finds. Beside them stands the base's shape: with its
+    peak tuned on this problem, or, for another start, as it is.
+    """
+    started = time.time()
+    problem, optimizer = problem_of(task.problem), {task.optimizer: maker_of(task.optimizer)}
+    given = task.given
+    if given.get("candidates"):
+        known = evidence.load(evidence.COMMITTED)
+        plan = Plan.read()
+        some = candidates_of(known, task.problem, task.optimizer, given["candidates"], plan)
+        also = dict(factors=given["factors"], seeds=given["tuning_seeds"], store=store)
+        usual = retuned(problem, optimizer, some, **also)
+    else:
+        usual = tuned(task.problem, task.optimizer, store=store)
+    found = search(task.problem, task.optimizer, **task.search(), store=store)
+    if base is not None and task.seed:
+        usual[BASE] = base.found.schedule(found.steps)
+    elif base is not None:
+        centre = float(np.exp(np.log(found.rates).mean()))
+        also = dict(centre=centre, seeds=given["tuning_seeds"], store=store)
+        before = base.found
+        usual[BASE] = rescaled(problem, optimizer, before.places, before.rates, **also)
+    told = report(found, usual, seeds=range(given["report_seeds"]), store=store)
+    flat = None
+    if given.get("flat_draws"):
+        which = dict(draws=given["flat_draws"], widths=given["flat_widths"])
+        flat = flatness(found, **which, seeds=range(given["flat_seeds"]), store=store)
+    return Result(found, told, flat, _provenance(task, found, given, time.time() - started))
+
+
+def _provenance(task: Task, found, given: dict, seconds: float) -> dict:
+    return {
+        "task": task.digest,
+        "of": None if task.of is None else list(task.of),
+        "what": task.what,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        # Of this call: what an earlier one has computed is read.
+        "minutes": round(seconds / 60, 2),
+        "computed": found.history.attrs["computed"],
+        "read": found.history.attrs["read"],
+        "seeds": {"tuning": TUNING, "search": list(found.seeds), "report": given["report_seeds"]},
+        "versions": {"python": platform.python_version(), "numpy": identity.version("numpy")}
+        | {"cma": identity.version("cma")},
+        "environment": identity.environment(),
+        "machine": {"cores": training.cores(), "processor": identity.processor()},
+    }
+
+
+def holds(known: Result, task: Task) -> bool:
+    """Whether a result is of this task, and its runs are still what was run."""
+    if known.provenance.get("task") != task.digest:
+        return False
+    problem, optimizer = known.found.setting
+    recipe, seeds = {FOUND: known.found.recipe}, list(known.report.losses.index)
+    runs = training.grid(recipe, (), seeds, optimizer)
+    return cell_of(training.identities(problem, runs)) == known.report.cells[FOUND]
