@@ -1,7 +1,7 @@
-"""The one thing that pyproject.toml cannot say: the benchmark's results go into the wheel.
+"""The one thing that pyproject.toml cannot say: the committed results go into the wheel.
 
-They live in data/benchmark, once; a build copies them to anneal_utils/_data/benchmark, which
-``anneal_utils._places.committed`` reads. An editable install reads them where they are.
+They live in data/benchmark and data/search, once; a build copies them to anneal_utils/_data, where
+``anneal_utils._places.committed`` reads them. An editable install reads them where they are.
 """
 
 from pathlib import Path
@@ -9,7 +9,8 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-RESULTS = Path("data") / "benchmark"
+DATA = Path("data")
+KINDS = ("benchmark", "search")
 
 
 class Build(build_py):
@@ -17,11 +18,13 @@ class Build(build_py):
 
     def _results(self) -> dict[str, str]:
         """File of the repository by file of the build."""
-        there = Path(self.build_lib) / "anneal_utils" / "_data" / "benchmark"
-        files = sorted(path for path in RESULTS.rglob("*") if path.is_file())
-        if not files:
-            raise SystemExit(f"{RESULTS} has no files: the wheel would have no results.")
-        return {str(there / path.relative_to(RESULTS)): str(path) for path in files}
+        there, found = Path(self.build_lib) / "anneal_utils" / "_data", {}
+        for kind in KINDS:
+            files = sorted(path for path in (DATA / kind).rglob("*") if path.is_file())
+            if not files:
+                raise SystemExit(f"{DATA / kind} has no files: the wheel would have no results.")
+            found |= {str(there / path.relative_to(DATA)): str(path) for path in files}
+        return found
 
     def run(self):
         """Build, and copy."""

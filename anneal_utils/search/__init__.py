@@ -27,10 +27,10 @@ _ROOMS = {
     "usual": ("USUAL", "retuned", "tuned"),
     "found": ("Found",),
     "searching": ("search",),
-    "reporting": ("Report", "flatness", "report"),
+    "reporting": ("ASIDE", "Report", "flatness", "report"),
     "results": ("COMMITTED", "OUT", "Result", "load", "save"),
     "plan": ("Task", "tasks"),
-    "running": ("BASE", "carried_out"),
+    "running": ("carried_out",),
     "commands": ("main",),
 }
 __getattr__, __dir__, __all__ = _lazy.rooms(__name__, _ROOMS, globals())

@@ -10,22 +10,21 @@ from anneal_utils.benchmark.chunks import cell_of
 from anneal_utils.benchmark.entrants import maker_of, problem_of
 from anneal_utils.benchmark.plan import Plan
 from anneal_utils.search.plan import Task
-from anneal_utils.search.reporting import FOUND, flatness, report
+from anneal_utils.search.reporting import BASE, FOUND, NO_FALL, NO_RISE, flatness, report
 from anneal_utils.search.results import Result
 from anneal_utils.search.searching import search
 from anneal_utils.search.usual import TUNING, candidates_of, rescaled, retuned, tuned
 
 import numpy as np
 
-BASE = "shape found before"  # of the search that this one varies, its peak tuned anew
-
 
 def carried_out(task: Task, base: Result | None = None, *, store=None) -> Result:
     """The result of a task; ``base``: that of the one it varies.
 
     The usual schedules are the benchmark's, where the task says how many of its trials are
-    candidates; else those that :func:`tuned` finds. Beside them stands the base's shape: with its
-    peak tuned on this problem, or, for another start, as it is.
+    candidates; else those that :func:`tuned` finds. Beside them stand other shapes, each with its
+    peak tuned anew: the found one without its rise and without its fall (a constant rate before or
+    after its largest), and the base's; that one as it is where only the start differs.
     """
     started = time.time()
     problem, optimizer = problem_of(task.problem), {task.optimizer: maker_of(task.optimizer)}
@@ -39,19 +38,32 @@ def carried_out(task: Task, base: Result | None = None, *, store=None) -> Result
     else:
         usual = tuned(task.problem, task.optimizer, store=store)
     found = search(task.problem, task.optimizer, **task.search(), store=store)
+    shapes = _without(found.rates)
     if base is not None and task.seed:
         usual[BASE] = base.found.schedule(found.steps)
     elif base is not None:
-        centre = float(np.exp(np.log(found.rates).mean()))
-        also = dict(centre=centre, seeds=given["tuning_seeds"], store=store)
-        before = base.found
-        usual[BASE] = rescaled(problem, optimizer, before.places, before.rates, **also)
+        shapes[BASE] = base.found.rates
+    centre = float(np.exp(np.log(found.rates).mean()))
+    also = dict(centre=centre, seeds=given.get("tuning_seeds", 8), store=store)
+    for label, rates in shapes.items():
+        usual[label] = rescaled(problem, optimizer, found.places, rates, **also)
     told = report(found, usual, seeds=range(given["report_seeds"]), store=store)
     flat = None
     if given.get("flat_draws"):
         which = dict(draws=given["flat_draws"], widths=given["flat_widths"])
         flat = flatness(found, **which, seeds=range(given["flat_seeds"]), store=store)
     return Result(found, told, flat, _provenance(task, found, given, time.time() - started))
+
+
+def _without(rates) -> dict[str, np.ndarray]:
+    """The rates [knots] without their rise and without their fall, where they have one."""
+    top, shapes = int(rates.argmax()), {}
+    before = np.arange(len(rates)) < top
+    if before.any():
+        shapes[NO_RISE] = np.where(before, rates[top], rates)
+    if top < len(rates) - 1:
+        shapes[NO_FALL] = np.where(before, rates, rates[top])
+    return shapes
 
 
 def _provenance(task: Task, found, given: dict, seconds: float) -> dict:
