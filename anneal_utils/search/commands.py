@@ -9,8 +9,7 @@ from anneal_utils.benchmark.entrants import maker_of, problem_of
 from anneal_utils.search.plan import Task, tasks
 from anneal_utils.search.results import OUT, Result, load, path_of, read, save
 from anneal_utils.search.running import carried_out, holds
-
-import pandas as pd
+from anneal_utils.search.telling import text
 
 EXAMPLES = """examples:
   python -m anneal_utils.search run --problem digits least_squares --optimizer momentum
@@ -126,15 +125,4 @@ def _line(result: Result) -> str:
 
 
 def _show(options) -> None:
-    rows = []
-    for result in load(options.out):
-        told, best = result.report, result.report.best()
-        effect = told.against(best)
-        rows.append(
-            {"problem": result.found.problem, "optimizer": result.found.optimizer}
-            | {"best usual": best, "part": told.part, "percent": f"{effect.estimate:+.1f}"}
-            | {"interval": f"[{effect.low:.1f}, {effect.high:.1f}]", "seeds": effect.n}
-            | {"rates": " ".join(f"{rate:.2g}" for rate in result.found.rates)}
-        )
-    print("Loss of the found schedule against the best usual one, tuned; fresh paired seeds.")
-    print(pd.DataFrame(rows).to_string(index=False))
+    print(text(load(options.out)))

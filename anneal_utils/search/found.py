@@ -60,6 +60,23 @@ class Found:
         """The schedule as a Keras one, over its own horizon or stretched to ``steps`` steps."""
         return schedule_through(self.places, self.rates, self.steps if steps is None else steps)
 
+    @property
+    def shape(self) -> dict[str, float]:
+        """The shape in three numbers, shares of the horizon and of the largest rate.
+
+        ``rise``: where the rate first is nine tenths of its largest. ``half``: where it falls below
+        half of its largest for good (1: nowhere). ``end``: the last rate.
+        """
+        share = np.linspace(0, 1, 1001)
+        rate = np.exp(np.interp(share, self.places, np.log(self.rates)))
+        rate /= rate.max()
+        above = np.flatnonzero(rate >= 0.5)[-1]
+        return {
+            "rise": float(share[np.argmax(rate >= 0.9)]),
+            "half": float(share[above]),
+            "end": float(rate[-1]),
+        }
+
     def to_dict(self) -> dict:
         """Everything as plain values, for JSON; of the problem and the optimizer the labels."""
         arrays = {name: getattr(self, name).tolist() for name in ("places", "rates", "covariance")}

@@ -43,6 +43,11 @@ class Report:
         _checks.choice("label", label, [one for one in self.losses if one != FOUND])
         return percent(self.losses[label], self.losses[FOUND])
 
+    def over(self, label: str) -> statistics.Effect:
+        """Percent of loss that another schedule has more (+) or less (-) than the found one."""
+        _checks.choice("label", label, [one for one in self.losses if one != FOUND])
+        return percent(self.losses[FOUND], self.losses[label])
+
     def best(self) -> str:
         """The usual schedule of lowest mean log loss.
 
