@@ -102,10 +102,15 @@ def proportion(successes: int, n: int, level: float = 0.95) -> Effect:
 
 
 def holm(pvalues) -> np.ndarray:
-    """Holm-adjusted p-values, in the given order."""
-    from statsmodels.stats.multitest import multipletests
+    """Holm-adjusted p-values, in the given order.
 
-    return multipletests(list(pvalues), method="holm")[1]
+    Not statsmodels' ``multipletests``, which collects garbage at every call (0.3 s).
+    """
+    given = np.asarray(list(pvalues), float)
+    order, n = np.argsort(given, kind="stable"), len(given)
+    found = np.empty(n)
+    found[order] = np.minimum(np.maximum.accumulate(given[order] * np.arange(n, 0, -1)), 1.0)
+    return found
 
 
 def chance_below(first, second, level: float = 0.95) -> Effect:

@@ -136,6 +136,36 @@ def test_a_family_does_not_choose_for_its_own():
     assert percents == pytest.approx([100 * np.expm1(apart.mean()), 100 * np.expm1(whole)])
 
 
+@pytest.mark.parametrize("tuning", ["no", "yes"])
+def test_problems_of_one_family_share_the_luck_of_their_seeds(tuning):
+    """A second problem that is a copy of the first tells nothing new, unless it has other data."""
+    one = untuned(results([[[0.1] * 4]]), {("a", 0.3): [0.3]})
+    luck = 0.3 * np.exp([0.0, 0.2, 0.4, 0.6, 0.1, 0.3])
+    reached = luck[one.report["seed"]]
+    whole = one.report.assign(tune=reached, **dict.fromkeys(CUTS.values(), 2 * reached))
+    report = pd.concat([whole, *(one.report.assign(horizon=cut) for cut in CUTS)])
+    first = one.untuned[one.untuned["seed"] == 0]
+    runs = pd.concat([first.assign(seed=seed, test=end) for seed, end in enumerate(luck)])
+    one = dataclasses.replace(one, report=report, untuned=runs)
+    two = benchmark.evidence.gathered([one, renamed(one, "p1")])
+    ends = []
+    for found, families in ((one, [["p0", "p1"]]), (two, [["p0", "p1"]]), (two, [])):
+        reading = {**READING, "families": families}
+        table = benchmark.decision(found, reading, rule="smith_max", optimizers=["adamw"])
+        which = dict(tuning="no") if tuning == "no" else dict(horizon="unknown")
+        row = case(table, network="any", **which)
+        ends.append((row["low"], row["high"]))
+    assert ends[1] == pytest.approx(ends[0]) and ends[0][1] > ends[0][0] > 0
+    assert np.ptp(ends[2]) < 0.9 * np.ptp(ends[0])
+
+
+def renamed(found, label):
+    tables = {
+        name: getattr(found, name).assign(problem=label) for name in ("trials", "report", "untuned")
+    }
+    return benchmark.Evidence(**tables, provenance={label: dict(*found.provenance.values())})
+
+
 def test_runs_that_may_be_stopped_at_any_time():
     """m0 ends best, but is far above the planned ones before; m1 is always near them."""
     found = results([[[0.2] * 4, [0.22] * 4]])

@@ -27,6 +27,8 @@ PUBLIC = {
     "design": "trials, seed",
     "difference": "drawn, plus, minus, **which",
     "drawn": "evidence, *, best_of=16, draws=2000, seed=0, scale='log', families=()",
+    "learned": "drawn, contrasts, *, level=0.95, **which",
+    "left_out": "drawn, contrasts, *, by='group', margin, level=0.95, **which",
     "load": "folder=PosixPath('build/benchmark'), problems=None",
     "main": "arguments=None",
     "parse": "text",

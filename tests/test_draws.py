@@ -152,13 +152,13 @@ def test_problems_of_one_family_share_the_luck_of_their_seeds():
 
 def test_tuning_and_report_seeds_are_drawn_apart_even_where_there_are_as_many(monkeypatch):
     asked = []
-    real = draws.weights_of
+    real = draws.seed_weights
 
-    def seen(rng, number, n):
-        asked.append(real(rng, number, n))
+    def seen(*given):
+        asked.append(real(*given))
         return asked[-1]
 
-    monkeypatch.setattr(draws, "weights_of", seen)
+    monkeypatch.setattr(draws, "seed_weights", seen)
     whole = evidence_of([[np.full(8, 0.3)]], noise=0.2)
     report = whole.report[whole.report["seed"] < 4]  # as many as there are tuning seeds
     benchmark.drawn(benchmark.Evidence(whole.trials, report, whole.provenance), best_of=4, draws=50)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 RNG = np.random.default_rng(3)
@@ -71,6 +72,8 @@ def test_proportion_is_wilsons():
 
 def test_holm():
     np.testing.assert_allclose(st.holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06])
+    given = np.random.default_rng(0).random(12).round(1) ** 3  # with ties
+    np.testing.assert_allclose(st.holm(given), multipletests(given, method="holm")[1])
 
 
 def test_seeds_needed_reaches_its_power():

@@ -35,6 +35,7 @@ _ROOMS = {
     "running": ("run",),
     "draws": ("Drawn", "drawn"),
     "contrasts": ("difference", "pooled", "table"),
+    "variations": ("learned", "left_out"),
     "views": ("budget", "profile", "standings", "usable", "worst_case"),
     "advice": ("decision", "sentences"),
     "report": (),

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from anneal_utils import _checks
 from anneal_utils.benchmark.contrasts import kind, percent, pooled, summary
-from anneal_utils.benchmark.draws import Drawn, drawn, weights_of
+from anneal_utils.benchmark.draws import Drawn, drawn, seed_weights
 from anneal_utils.benchmark.evidence import Evidence
 from anneal_utils.benchmark.tuning import CUTS
 from anneal_utils.benchmark.views import common, may_be_best, standings
@@ -147,11 +147,11 @@ def _untuned(evidence, sample, optimizer, labels, reading) -> dict:
     keys = ["schedule", "knobs", "factor"]
     seeds = arms.pivot_table(index=keys, columns=["problem", "seed"], values="log")
     draws = len(next(iter(part.values.values()))) - 1
-    rng, logs = np.random.default_rng(0), {}
+    logs = {}
     for problem in dict.fromkeys(arms["problem"]):
-        runs = seeds[problem].to_numpy()  # [arms, seeds]
-        n = runs.shape[1]
-        logs[problem] = runs @ weights_of(rng, draws, n).T  # [arms, 1 + draws]
+        runs = seeds[problem].to_numpy()  # [arms, seeds]; they are the seeds of the trials
+        weights = seed_weights(sample.family(problem), "tune", runs.shape[1], draws)
+        logs[problem] = runs @ weights.T  # [arms, 1 + draws]
     over = {
         where[0]: logs[where[0]] - values.to_numpy().min(axis=1)
         for where, values in part.values.items()
@@ -187,12 +187,11 @@ def anytime(evidence, sample, optimizer, reading, draws) -> dict | None:
     report = report[report["trial"] == first]
     columns = {**{cut: f"tune_{cut:g}" for cut in CUTS}, 1.0: "tune"}
     over: dict[str, dict[str, np.ndarray]] = {}
-    rng = np.random.default_rng(1)
     for problem, part in report.groupby("problem", sort=False):
         exact = evidence.provenance[problem]["group"] == "exact"
         if exact or not set(columns) <= set(part["horizon"]):
             continue
-        weights = weights_of(rng, draws, part["seed"].nunique())
+        weights = seed_weights(sample.family(problem), "report", part["seed"].nunique(), draws)
         cuts = []
         for cut, column in columns.items():
             planned = part[part["horizon"] == cut].pivot(

@@ -20,7 +20,7 @@ EXAMPLES = """examples:
   python -m anneal_utils.benchmark run --dask tcp://127.0.0.1:8786
   python -m anneal_utils.benchmark run --plugin mine.py --schedule mine linear constant
   python -m anneal_utils.benchmark cost
-  python -m anneal_utils.benchmark show --optimizer adamw
+  python -m anneal_utils.benchmark show --optimizer adamw --more
   python -m anneal_utils.benchmark run --protocol 1 --profile quick
 An interrupted run goes on when the same command is given again; a problem that is done is in the
 folder and is not computed again.
@@ -77,6 +77,8 @@ def parser() -> argparse.ArgumentParser:
     go.add_argument("--protocol", type=int, choices=(1, 2), default=2, help="1: first edition's")
     table = add("show", "what finished results say")
     narrowed(table)
+    told = "also worst cases, loss by budget, usable ranges, profiles, more intervals"
+    table.add_argument("--more", action="store_true", help=told)
     for one in (go, table):
         one.add_argument("--out", type=Path, default=evidence.OUT, help=f"default {evidence.OUT}")
     add("list", "problems, schedules, optimizers, the plan")
@@ -181,7 +183,7 @@ def _show(options) -> None:
     which = {name: value for name, value in which.items() if value is not None}
     if options.horizon is not None:
         which["horizon"] = options.horizon
-    print(report.text(evidence.load(options.out).select(**which)))
+    print(report.text(evidence.load(options.out).select(**which), more=options.more))
 
 
 def _list(options) -> None:

@@ -104,8 +104,8 @@ def summary(values: np.ndarray, level: float = 0.95) -> tuple[float, float, floa
 def verdict(low: float, high: float, margin: float) -> str:
     """What an interval of a log ratio allows to be said; ``margin``: the least effect that matters.
 
-    "as good": within the margin on both sides. "lower" and "higher": else, on one side of 0 (NaN:
-    on none). "not told apart": all else.
+    "as good": within the margin on both sides (never, if it is 0). "lower" and "higher": else, on
+    one side of 0 (NaN: on none). "not told apart": all else.
     """
     inside = -np.log1p(margin) < low and high < np.log1p(margin)
     if inside:
@@ -115,45 +115,57 @@ def verdict(low: float, high: float, margin: float) -> str:
     return "higher" if low > 0 else "not told apart"
 
 
-def table(drawn: Drawn, contrasts: Iterable[Mapping], *, margin: float, level=0.95, **which):
-    """A row for each contrast: its effect in percent, its intervals, p after Holm, the verdicts.
+def differences(drawn: Drawn, contrasts: Iterable[Mapping], **which) -> list[dict]:
+    """The differences of each contrast, as :func:`difference` gives them."""
+    return [difference(drawn, one["plus"], one["minus"], **which) for one in contrasts]
 
-    Columns: name; problems (how many); percent, low, high (these problems); p (Holm over the rows);
-    verdict: "lower" and "higher" only where p says so too; kind_low, kind_high, kind_verdict (mean
-    over all problems of these kinds, see :func:`kind`); ``lower``, ``higher``: problems whose own
-    interval lies on one side, uncorrected.
+
+def effects(found: Iterable[Mapping], drawn: Drawn, *, margin, level=0.95) -> pd.DataFrame:
+    """A row for each of ``found``, which are :func:`differences`.
+
+    Columns: effect, low, high (these problems; in the unit of the differences); p (Holm over the
+    rows); verdict: "lower" and "higher" only where p says so too.
     """
-    require_logs(drawn)
-    rows, pvalues = [], []
-    for contrast in contrasts:
-        found = difference(drawn, contrast["plus"], contrast["minus"], **which)
-        effect, low, high, p = summary(pooled(found, drawn), level)
-        ends = kind(found, drawn, level)
-        alone = [summary(values, level) for values in found.values()]
-        pvalues.append(p)
-        rows.append(
-            {
-                "name": contrast["name"],
-                "problems": len(found),
-                **dict(zip(("percent", "low", "high"), percent([effect, low, high]), strict=True)),
-                "verdict": verdict(low, high, margin),
-                **dict(zip(("kind_low", "kind_high"), percent(ends), strict=True)),
-                "kind_verdict": verdict(*ends, margin),
-                "lower": sum(high < 0 for _, _, high, _ in alone),
-                "higher": sum(low > 0 for _, low, _, _ in alone),
-            }
-        )
-    frame = pd.DataFrame(rows)
-    frame.insert(5, "p", statistics.holm(pvalues))
-    unsure = frame["verdict"].isin(["lower", "higher"]) & (frame["p"] > 1 - level)
-    frame["verdict"] = frame["verdict"].where(~unsure, "not told apart")
+    rows = [summary(pooled(differences, drawn), level) for differences in found]
+    frame = pd.DataFrame(rows, columns=["effect", "low", "high", "p"])
+    frame["p"] = statistics.holm(frame["p"])
+    words = [verdict(low, high, margin) for low, high in frame[["low", "high"]].values]
+    unsure = frame["p"] > 1 - level
+    frame["verdict"] = [
+        "not told apart" if word in ("lower", "higher") and no else word
+        for word, no in zip(words, unsure, strict=True)
+    ]
     return frame
 
 
-def require_logs(drawn: Drawn) -> None:
-    """``ValueError`` unless differences are ratios of losses."""
-    if drawn.scale != "log":
-        _checks.fail("drawn", drawn.scale, 'must have the scale "log"')
+def table(drawn: Drawn, contrasts: Iterable[Mapping], *, margin: float, level=0.95, **which):
+    """A row for each contrast: its effect in percent, its intervals, p after Holm, the verdicts.
+
+    Columns: name; problems (how many); percent, low, high, p, verdict (as in :func:`effects`);
+    kind_low, kind_high, kind_verdict (mean over all problems of these kinds, see :func:`kind`);
+    ``lower``, ``higher``: problems whose own interval lies on one side, uncorrected.
+    """
+    require_scale(drawn, "log")
+    contrasts = list(contrasts)
+    found = differences(drawn, contrasts, **which)
+    frame = effects(found, drawn, margin=margin, level=level).rename(columns={"effect": "percent"})
+    ends = ["percent", "low", "high"]
+    frame[ends] = percent(frame[ends])
+    frame.insert(0, "name", [contrast["name"] for contrast in contrasts])
+    frame.insert(1, "problems", [len(of) for of in found])
+    kinds = [kind(of, drawn, level) for of in found]
+    frame[["kind_low", "kind_high"]] = percent(kinds)
+    frame["kind_verdict"] = [verdict(*pair, margin) for pair in kinds]
+    alone = [[summary(values, level) for values in of.values()] for of in found]
+    frame["lower"] = [sum(high < 0 for _, _, high, _ in of) for of in alone]
+    frame["higher"] = [sum(low > 0 for _, low, _, _ in of) for of in alone]
+    return frame
+
+
+def require_scale(drawn: Drawn, scale: str) -> None:
+    """``ValueError`` unless the draws are on this one of the ``draws.SCALES``."""
+    if drawn.scale != scale:
+        _checks.fail("drawn", drawn.scale, f'must have the scale "{scale}"')
 
 
 def percent(logs) -> np.ndarray:

@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 SCALES = ("log", "learned")
+SEEDS = ("tune", "report")  # those that trials ran with, and those that candidates ran with again
 
 
 @dataclass(frozen=True)
@@ -71,17 +72,17 @@ def drawn(
     for problem, settings in evidence.trials.groupby("problem", sort=False):
         facts = evidence.provenance[problem]
         rng = np.random.default_rng([seed, zlib.crc32(problem.encode())])
-        family = zlib.crc32(of.get(problem, problem).encode())
+        family = of.get(problem, problem)
         seeds: dict = {}  # weights, by which seeds and how many
         for where, trials in settings.groupby(SETTING, sort=False):
             trials = trials[trials["widened"] == trials["widened"].max()]
             names, tune, report, chosen = _arrays(trials, reports[where])
-            for kind, part in enumerate((tune, report)):
-                own = np.random.default_rng([seed, family, kind])
-                seeds.setdefault((kind, part.shape[-1]), weights_of(own, draws, part.shape[-1]))
+            for key in (("tune", tune.shape[-1]), ("report", report.shape[-1])):
+                if key not in seeds:
+                    seeds[key] = seed_weights(family, *key, draws, seed)
             points = _counts(rng, draws, tune.shape[1])
-            ranks = _winners(tune, seeds[0, tune.shape[-1]], points, chosen, best_of)
-            found = _transformed(report, scale) @ seeds[1, report.shape[-1]].T
+            ranks = _winners(tune, seeds["tune", tune.shape[-1]], points, chosen, best_of)
+            found = _transformed(report, scale) @ seeds["report", report.shape[-1]].T
             table = np.einsum("bmc,mcb->bm", ranks, found)
             if scale == "learned":
                 table /= max(facts["chance"] - table[0].min(), np.finfo(float).tiny)
@@ -123,8 +124,14 @@ def _counts(rng, draws: int, n: int) -> np.ndarray:
     return np.concatenate([np.ones((1, n), int), drawn_])
 
 
-def weights_of(rng, draws: int, n: int) -> np.ndarray:
-    """Weights of n seeds in a mean, [1 + draws, n]: drawn again, the first row as measured."""
+def seed_weights(family: str, kind: str, n: int, draws: int, seed: int = 0) -> np.ndarray:
+    """Weights of n seeds in a mean, [1 + draws, n]: drawn again, the first row as measured.
+
+    ``family``: as ``Drawn.family`` names it; its problems have the same weights. ``kind``: "tune"
+    or "report", which are drawn apart even where there are as many.
+    """
+    _checks.choice("kind", kind, SEEDS)
+    rng = np.random.default_rng([seed, zlib.crc32(family.encode()), SEEDS.index(kind)])
     return _counts(rng, draws, n) / n
 
 

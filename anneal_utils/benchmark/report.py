@@ -1,18 +1,26 @@
 """Results as text, for the command line."""
 
-from anneal_utils.benchmark import contrasts, views
-from anneal_utils.benchmark.draws import coverage, drawn
+from collections.abc import Mapping
+from dataclasses import replace
+
+from anneal_utils.benchmark import contrasts, variations, views
+from anneal_utils.benchmark.draws import Drawn, coverage, drawn
 from anneal_utils.benchmark.evidence import Evidence
 from anneal_utils.benchmark.plan import Plan
 
 import numpy as np
 import pandas as pd
 
+FACTORS = (1.05, 1.1, 1.25, 2.0)  # of the performance profile
+TRIALS = (1, 2, 4, 8, 16, 32)  # of the expected loss by budget
 
-def text(evidence: Evidence, plan: Plan | None = None) -> str:
-    """What ``show`` prints: standings at the longest horizon, and the plan's contrasts.
 
-    ``plan``: how the results are read; default, the committed one.
+def text(evidence: Evidence, plan: Plan | None = None, more: bool = False) -> str:
+    """What ``show`` prints: standings at the longest horizon, contrasts and what they hang on.
+
+    ``plan``: how the results are read; default, the committed one. ``more``: also worst cases, the
+    expected loss by budget, usable ranges, the performance profile, and the intervals of the
+    contrasts without each group.
     """
     plan = plan or Plan.read()
     reading = plan.reading
@@ -42,12 +50,127 @@ def text(evidence: Evidence, plan: Plan | None = None) -> str:
         known = all(t["method"] in methods for t in terms)
         known = known and all(t.get("optimizer", primary[0]) in primary for t in terms)
         (asked if known else left).append(contrast)
+    part = part.select(optimizer=primary)
     if asked and horizon == 1.0:
         found = contrasts.table(sample, asked, margin=margin, level=level, **which)
         lines += ["", f"Primary contrasts (as good: within {margin:.0%}):", _shown(found)]
         if left:
             lines.append("Not measured here: " + "; ".join(c["name"] for c in left) + ".")
+        given = dict(margin=margin, level=level, **which)
+        groups = variations.left_out(sample, asked, by="group", **given)
+        single = variations.left_out(sample, asked, by="problem", **given)
+        lines += _without(found, groups, single)
+        lines += _otherwise(part, asked, found, reading, which)
+        if more:
+            lines += ["", "Without one group, with intervals (a word: another verdict):"]
+            lines.append(_aligned(_by_group(found, groups, ends=True)))
+    if more:
+        values = {where: table for where, table in sample.values.items() if where[1] in primary}
+        lines += _more(part, replace(sample, values=values), horizon)
     return "\n".join(lines)
+
+
+def _by_group(found: pd.DataFrame, groups: pd.DataFrame, ends: bool = False) -> list[dict]:
+    """A row per contrast, a column for each group that is left out."""
+    rows = []
+    for name, verdict in found[["name", "verdict"]].values:
+        own = groups[groups["name"] == name].to_dict("records")
+        cells = {f"no {row['without']}": _estimate(row, verdict, ends) for row in own}
+        rows.append({"name": name} | cells)
+    return rows
+
+
+def _without(found: pd.DataFrame, groups: pd.DataFrame, single: pd.DataFrame) -> list[str]:
+    """A line per contrast: without each group, and without each problem."""
+    rows = []
+    whole = found.to_dict("records")
+    for own, cells in zip(whole, _by_group(found, groups), strict=True):
+        row = {"name": own["name"], "all": _estimate(own)} | cells
+        left = single[single["name"] == own["name"]]
+        if len(left):
+            changed = list(left[left["verdict"] != own["verdict"]]["without"])
+            low, high = left["percent"].min(), left["percent"].max()
+            row["one problem less"] = f"{low:+.1f} to {high:+.1f}"
+            row["changed by"] = f"{len(changed)}: {', '.join(changed)}" if changed else "none"
+        rows.append(row)
+    title = "What they hang on: without one group, without one problem (a word: another verdict):"
+    return ["", title, _aligned(rows)]
+
+
+def _otherwise(part: Evidence, asked, found: pd.DataFrame, reading: Mapping, which) -> list[str]:
+    """A line per contrast: on the scale of what there was to learn, and with other budgets."""
+    given = dict(draws=reading["draws"], families=reading["families"])
+    level, best_of = reading["level"], reading["best_of"]
+    sample = drawn(part, best_of=best_of, scale="learned", **given)
+    points = variations.learned(sample, asked, level=level, **which)
+    others = sorted({max(1, best_of // 2), part.trials["trial"].max() + 1} - {best_of})
+    budgets = {}
+    for k in others:
+        sample = drawn(part, best_of=k, **given)
+        budgets[k] = contrasts.table(sample, asked, margin=reading["margin"], level=level, **which)
+    rows = []
+    for i, (name, verdict) in enumerate(found[["name", "verdict"]].values):
+        row = {
+            "name": name,
+            "points of what there was to learn": _estimate(points.iloc[i], ends=True),
+        }
+        for k, table in budgets.items():
+            row[f"% for a search of {k}"] = _estimate(table.iloc[i], verdict, ends=True)
+        rows.append(row)
+    covered = ", ".join(f"{coverage(part, k):.1%} (of {k})" for k in others)
+    title = (
+        "Read otherwise (points: the sign alone is judged; winners that were run again: "
+        f"{covered}; a word: another verdict):"
+    )
+    return ["", title, _aligned(rows)]
+
+
+def _more(part: Evidence, sample: Drawn, horizon: float) -> list[str]:
+    """Worst cases, budgets, usable ranges, the performance profile."""
+    worst = views.worst_case(sample, horizon)
+    safest = worst["safest"].map("{:.0%}".format)
+    worst = worst.assign(percent=worst["percent"].map("{:+.1f}".format), safest=safest)
+    budget = views.budget(part, horizon).T
+    usable = views.usable(part, horizon=horizon).groupby(["schedule", "optimizer"])
+    medians = usable[["share", "sensitivity"]].median().unstack("optimizer")
+    medians.columns = [f"{optimizer}: {column}" for column, optimizer in medians.columns]
+    profile = views.profile(sample, FACTORS, horizon).T
+    return [
+        "",
+        "Worst case: the largest loss over the best method's in any setting, in percent; safest: "
+        "how often, drawn again, no other method's is smaller:",
+        worst.to_string(index=False),
+        "",
+        "Expected loss of the best of k trials over the lowest of the setting, in percent:",
+        _numbers(budget[[k for k in TRIALS if k in budget]], "{:+.1f}"),
+        "",
+        "Medians over problems. share: of random trials within 1.25 times the best of any method; "
+        "sensitivity: what a random trial loses, in shares of what there was to learn:",
+        _numbers(medians.loc[budget.index], "{:.2f}"),
+        "",
+        "Share of settings within a factor of the best method:",
+        _numbers(profile, "{:.0%}"),
+    ]
+
+
+def _numbers(table: pd.DataFrame, written: str) -> str:
+    """With the labels of its rows."""
+    return table.map(written.format).rename_axis(index=None).to_string()
+
+
+def _aligned(rows: list[dict]) -> str:
+    """A column for each key; a row may lack some."""
+    return pd.DataFrame(rows).fillna("-").to_string(index=False)
+
+
+def _estimate(row: Mapping, but: str = "", ends: bool = False) -> str:
+    """In percent or points, with its interval or not, and its verdict, if it is another one."""
+    told = [f"{row['points' if 'points' in row else 'percent']:+.1f}"]
+    if ends:
+        told.append(_interval(row["low"], row["high"]))
+    if row["verdict"] != but:
+        told.append(row["verdict"])
+    return " ".join(told)
 
 
 def _interval(low: float, high: float) -> str:

@@ -6,7 +6,7 @@ from anneal_utils.benchmark.contrasts import (
     kind,
     percent,
     pooled,
-    require_logs,
+    require_scale,
     summary,
 )
 from anneal_utils.benchmark.draws import Drawn
@@ -36,7 +36,7 @@ def standings(drawn: Drawn, *, level: float = 0.95, methods=None, **which) -> pd
     multiple comparisons with the best, here by the draws' largest standardised difference).
     ``methods``: default, those of :func:`common`. ``which``: as in ``contrasts.difference``.
     """
-    require_logs(drawn)
+    require_scale(drawn, "log")
     methods = common(drawn, which.get("horizon", 1.0)) if methods is None else list(methods)
     apart = {name: difference(drawn, [{"method": name}], [], **which) for name in methods}
     values = np.array([pooled(apart[name], drawn) for name in methods])
@@ -72,7 +72,7 @@ def worst_case(drawn: Drawn, horizon: float = 1.0) -> pd.DataFrame:
     Columns: schedule, percent, problem, optimizer (of that setting), safest (share of draws in
     which the method's worst setting is the mildest).
     """
-    require_logs(drawn)
+    require_scale(drawn, "log")
     methods = common(drawn, horizon)
     settings = [where for where in drawn.values if where[2] == horizon]
     # [settings, 1 + draws, methods]
@@ -92,7 +92,7 @@ def worst_case(drawn: Drawn, horizon: float = 1.0) -> pd.DataFrame:
 
 def profile(drawn: Drawn, at, horizon: float = 1.0) -> pd.DataFrame:
     """Share of settings in which a method is within a factor of the best, [factors x methods]."""
-    require_logs(drawn)
+    require_scale(drawn, "log")
     methods = common(drawn, horizon)
     settings = [where for where in drawn.values if where[2] == horizon]
     logs = np.array([drawn.values[where][methods].iloc[0] for where in settings])
