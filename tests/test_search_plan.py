@@ -26,6 +26,8 @@ report_seeds = 3
 flat_draws = 2
 flat_widths = [1.0]
 flat_seeds = 2
+[varied]
+candidates = 1
 [problems.article]
 generations = 1
 [problems.digits]
@@ -64,6 +66,7 @@ def test_a_task_is_what_its_problem_says_and_else_what_all_have(tmp_path):
         ("article", "adamw:weight_decay=0.0", 0, base, "optimizer"),
     ]
     assert [task.given["generations"] for task in found] == [1, 2, 1, 1, 1, 1]
+    assert [task.given["candidates"] for task in found] == [2, 2, 2, 1, 1, 1]
     assert found[2].start == "linear" and found[0].start == "flat"
     assert len({task.digest for task in found}) == len(found)
     other = search.tasks(written(tmp_path, SMALL.replace("seeds = 2\ncand", "seeds = 3\ncand")))

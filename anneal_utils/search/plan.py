@@ -55,9 +55,11 @@ def tasks(path=None) -> list[Task]:
         content = tomllib.loads(path.read_text())
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"{path.name} of the searches can not be read: {error}") from error
-    _known("the plan", content, {"version", "search", "problems", "again", "variations"})
-    common = content.get("search", {})
+    parts = {"version", "search", "varied", "problems", "again", "variations"}
+    _known("the plan", content, parts)
+    common, varied = content.get("search", {}), content.get("varied", {})
     _known("[search]", common, _EACH)
+    _known("[varied]", varied, _EACH)
     missing = sorted(_EACH - set(common))
     if missing:
         _checks.fail("[search]", sorted(common), f"must also say {', '.join(missing)}")
@@ -91,7 +93,7 @@ def tasks(path=None) -> list[Task]:
         where = f"[[variations]] {number + 1}"
         _known(where, entry, {"what", "problem", "optimizer", "problems", "optimizers"})
         base = entry["problem"], entry.get("optimizer", "momentum")
-        known = own.get(parse(base[0])[0], {})
+        known = own.get(parse(base[0])[0], {}) | varied
         for problem in entry.get("problems", [base[0]]):
             for optimizer in entry.get("optimizers", [base[1]]):
                 add(where, problem, optimizer, known, of=base, what=entry["what"])
