@@ -182,6 +182,13 @@ def test_an_interrupted_benchmark_goes_on_from_the_store(tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(again.trials, whole.trials)
 
 
+def test_what_is_finished_is_found_whatever_the_knobs_of_the_optimizer(tmp_path):
+    plan = small(tmp_path).select(optimizers=["adamw"])  # a program for each weight decay
+    for computes in (True, False):
+        found = benchmark.run(plan, cache=tmp_path / "store")
+        assert (found.provenance["bowl"]["runs"]["computed"] > 0) == computes
+
+
 def test_two_processes_give_the_same_tables(bowl, tmp_path):
     plan, found, _ = bowl
     part = plan.select(methods=["constant", "linear"], optimizers=["sgd"])

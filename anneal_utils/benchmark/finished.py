@@ -67,12 +67,16 @@ class Cache:
         ]
 
     def write(self, chunks: Iterable[Chunk], outcomes: Iterable[list[Outcome]]) -> None:
-        """Keep what the runs of chunks of one program gave."""
-        new: dict[str, Record] = {}
+        """Keep what the runs of chunks gave, each under its program: a knob's values differ in it.
+
+        Under another's name they would not be found, and be computed again.
+        """
+        new: dict[tuple[str, tuple[str, ...]], dict[str, Record]] = {}
         for chunk, several in zip(chunks, outcomes, strict=True):
             (names,) = self.names([chunk])
             for name, one in zip(names, several, strict=True):
                 if name.identity is not None:
-                    new[name.identity] = Record(one.history, one.left, one.test)
-        if self.store and new:
-            self.store.write(names[0].program, names[0].columns, new)
+                    records = new.setdefault((name.program, name.columns), {})
+                    records[name.identity] = Record(one.history, one.left, one.test)
+        for (program, columns), records in new.items() if self.store else ():
+            self.store.write(program, columns, records)
