@@ -202,9 +202,15 @@ def test_a_report_reads_the_test_part_where_there_is_one():
     lasts = frame[frame.epoch == 1].test_loss.to_numpy()
     assert (lasts < apart.chance).all()
     np.testing.assert_array_equal(told.losses["late"].to_numpy(), lasts)
+    chosen_on = frame[frame.epoch == 1].val_loss.to_numpy()
+    np.testing.assert_array_equal(told.tune["late"].to_numpy(), chosen_on)
+    assert (chosen_on != lasts).all()
+    tuned = search.reporting.percent(told.tune["late"], told.tune["found"])
+    assert told.against("late", tune=True) == tuned != told.against("late")
     assert list(told.losses) == ["found", *usual] and list(told.losses.index) == [0, 1, 2]
     back = search.Report.from_dict(json.loads(json.dumps(told.to_dict())))
     pd.testing.assert_frame_equal(back.losses, told.losses, check_exact=True)
+    pd.testing.assert_frame_equal(back.tune, told.tune, check_exact=True)
     pd.testing.assert_frame_equal(back.table(), told.table())
     assert back.best() == told.table().schedule[0]
 

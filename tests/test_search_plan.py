@@ -199,7 +199,7 @@ def test_the_command_line_goes_through_the_plan(carried, monkeypatch, capsys):
     assert "only = 'nothing'" in capsys.readouterr().err
     assert search.main(["show", "--out", str(folder / "out")]) == 0
     said = capsys.readouterr().out
-    assert "What moves it" in said and "another start: it loses on" in said
+    assert "What moves it" in said and "its peak tuned anew: another start" in said
 
 
 def result_of(losses, rates, of=None, what=None, spread=0.1):
@@ -212,7 +212,7 @@ def result_of(losses, rates, of=None, what=None, spread=0.1):
     )
     noise = np.exp(np.random.default_rng(0).normal(0, 0.01, 6))
     table = pd.DataFrame({label: value * noise for label, value in losses.items()})
-    told = search.Report("test", table, {}, {})
+    told = search.Report("test", table, 2 * table, {}, {})
     flat = pd.DataFrame({"width": [1.0, 1.0, 2.0], "inside": [True, False, False]})
     return search.Result(found, told, flat, {"of": of, "what": what})
 
@@ -231,6 +231,7 @@ def test_tables_hold_what_the_losses_say():
     assert row.end == pytest.approx(0.2)
     assert row.rise == pytest.approx(0.5 * np.log(1.8) / np.log(2), abs=0.002)
     assert row.half == pytest.approx(0.5 + 0.5 * np.log(2) / np.log(5), abs=0.002)
+    np.testing.assert_allclose([row.tune_percent, row.tune_low, row.tune_high], -10)
     moved = search.varied([one, other]).iloc[0]
     assert (moved.what, moved.of) == ("c", "a, b")
     np.testing.assert_allclose(moved.percent, 20)
@@ -238,9 +239,11 @@ def test_tables_hold_what_the_losses_say():
     np.testing.assert_allclose(lost.loc["digits, momentum", ["cosine", "step"]], [100 / 9, 100])
     assert list(lost.columns) == ["cosine", "step"]
     said = telling.text([one, other])
-    assert "Lower than the best usual one on 1 of 1" in said
-    assert "Without its rise it loses on 1 of 1, without its fall on 0" in said
-    assert "c: it loses on 1 of 1." in said
+    assert "Of 1 problems the schedule that was found ends below the best usual one on 1" in said
+    assert "Below, in percent: digits -10 [-10, -10]. On" in said
+    assert "without its fall on 0 of 1 problems and without its rise on 1 (digits)." in said
+    assert "its peak tuned anew: c 1 of 1." in said
+    assert "median over problems: cosine 11 %; all others 30 % and more." in said
 
 
 @pytest.mark.parametrize("kind", ["batch_size", "epochs"])

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from anneal_utils import benchmark, claims
+from anneal_utils import benchmark, claims, search
 from anneal_utils.benchmark import Plan
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -23,6 +23,7 @@ def blocks() -> dict[str, str]:
     return {
         "verdicts": claims.markdown_table(),
         "recommendation": "".join(f"- {sentence}\n" for sentence in sentences),
+        "search": "".join(f"- {one}\n" for one in search.sentences(search.load(search.COMMITTED))),
     }
 
 

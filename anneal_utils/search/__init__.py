@@ -31,7 +31,7 @@ _ROOMS = {
     "results": ("COMMITTED", "OUT", "Result", "load", "save"),
     "plan": ("Task", "tasks"),
     "running": ("carried_out",),
-    "telling": ("regrets", "table", "text", "varied"),
+    "telling": ("regrets", "sentences", "table", "text", "varied"),
     "commands": ("main",),
 }
 __getattr__, __dir__, __all__ = _lazy.rooms(__name__, _ROOMS, globals())

@@ -25,36 +25,44 @@ class Report:
     """Losses of a found schedule and of others, by seed.
 
     ``part``: the part of the problem that they are of. ``losses``: a row per seed, a column per
-    schedule, ``"found"`` first. ``peaks``: of the others (None: a recipe's own rates).
-    ``cells``: the digest of the identities of each schedule's runs.
+    schedule, ``"found"`` first. ``tune``: the same runs on the part that all choices were made on
+    (the same numbers where a problem has no test part). ``peaks``: of the others (None: a recipe's
+    own rates). ``cells``: the digest of the identities of each schedule's runs.
     """
 
     part: str
     losses: pd.DataFrame = field(repr=False)
+    tune: pd.DataFrame = field(repr=False)
     peaks: dict[str, float | None]
     cells: dict[str, str] = field(repr=False)
 
-    def against(self, label: str) -> statistics.Effect:
+    def against(self, label: str, *, tune: bool = False) -> statistics.Effect:
         """Percent of loss that the found schedule has more (+) or less (-) than another.
 
         From the mean log ratio over paired seeds, with its BCa interval: a ratio of geometric
-        means. It holds the found schedule and the other's peak as they are.
+        means. It holds the found schedule and the other's peak as they are. ``tune``: of the losses
+        that choices were made on, on seeds that none was made on.
         """
-        _checks.choice("label", label, [one for one in self.losses if one != FOUND])
-        return percent(self.losses[label], self.losses[FOUND])
+        losses = self._known(label, tune)
+        return percent(losses[label], losses[FOUND])
 
     def over(self, label: str) -> statistics.Effect:
         """Percent of loss that another schedule has more (+) or less (-) than the found one."""
-        _checks.choice("label", label, [one for one in self.losses if one != FOUND])
-        return percent(self.losses[FOUND], self.losses[label])
+        losses = self._known(label)
+        return percent(losses[FOUND], losses[label])
 
-    def best(self) -> str:
+    def _known(self, label: str, tune: bool = False) -> pd.DataFrame:
+        _checks.choice("label", label, [one for one in self.losses if one != FOUND])
+        return self.tune if tune else self.losses
+
+    def best(self, *, tune: bool = False) -> str:
         """The usual schedule of lowest mean log loss.
 
         Chosen by the numbers that it is then compared by: that favours it, not the found one.
         """
         usual = [label for label in self.losses if label not in (FOUND, *ASIDE)]
-        return str(self.losses[usual].apply(logs_of).mean().idxmin())
+        losses = self.tune if tune else self.losses
+        return str(losses[usual].apply(logs_of).mean().idxmin())
 
     def table(self) -> pd.DataFrame:
         """A row per other schedule, best first: peak, losses, percent with interval, Holm's p."""
@@ -74,9 +82,10 @@ class Report:
 
     def to_dict(self) -> dict:
         """Everything as plain values, for JSON."""
-        losses = {label: self.losses[label].tolist() for label in self.losses}
+        tables = {"losses": self.losses, "tune": self.tune}
+        told = {name: table.to_dict("list") for name, table in tables.items()}
         seeds = [int(seed) for seed in self.losses.index]
-        told = {"part": self.part, "seeds": seeds, "losses": losses}
+        told = {"part": self.part, "seeds": seeds, **told}
         return told | {"peaks": self.peaks, "cells": self.cells}
 
     @classmethod
@@ -84,8 +93,8 @@ class Report:
         """What ``to_dict`` has told; ``ValueError`` where something is missing."""
         try:
             index = pd.Index(given["seeds"], name="seed")
-            losses = pd.DataFrame(given["losses"], index=index)
-            return cls(given["part"], losses, dict(given["peaks"]), dict(given["cells"]))
+            tables = [pd.DataFrame(given[name], index=index) for name in ("losses", "tune")]
+            return cls(given["part"], *tables, dict(given["peaks"]), dict(given["cells"]))
         except (KeyError, TypeError) as error:
             raise ValueError(f"given: is not what Report.to_dict gives ({error}).") from error
 
@@ -122,15 +131,17 @@ def report(
         for run in training.grid({label: recipe}, peaks, seeds, optimizer, epochs=found.epochs)
     ]
     outcomes, computed = trained(problem, runs, store=store)
-    part = part_of(problem)
-    losses = losses_of(problem, outcomes, part).reshape(len(recipes), len(seeds))
-    names = np.array([outcome.identity for outcome in outcomes]).reshape(losses.shape)
-    table = pd.DataFrame(dict(zip(recipes, losses, strict=True)), pd.Index(seeds, name="seed"))
-    table.attrs.update(computed=computed, read=len(runs) - computed)
+    part, index = part_of(problem), pd.Index(seeds, name="seed")
+    names = np.array([outcome.identity for outcome in outcomes]).reshape(len(recipes), len(seeds))
+    tables = []
+    for one in (part, "val"):
+        losses = losses_of(problem, outcomes, one).reshape(names.shape)
+        tables.append(pd.DataFrame(dict(zip(recipes, losses, strict=True)), index))
+    tables[0].attrs.update(computed=computed, read=len(runs) - computed)
     peaks = {label: peaks[0] if peaks else None for label, (_, peaks) in recipes.items()}
     del peaks[FOUND]
     cells = {label: cell_of(row.tolist()) for label, row in zip(recipes, names, strict=True)}
-    return Report(part, table, peaks, cells)
+    return Report(part, *tables, peaks, cells)
 
 
 def _fresh(found: Found, seeds: Iterable[int]) -> list[int]:

@@ -11,7 +11,7 @@ from anneal_utils.search.reporting import Report
 
 import pandas as pd
 
-FORMAT = 2
+FORMAT = 3
 OUT = Path("build") / "search"
 COMMITTED = _places.committed("search")
 
@@ -68,7 +68,8 @@ def read(path: Path) -> Result | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise ValueError(f"{path.name} in {path.parent} can not be read: {error}") from error
+        told = f"{path.name} in {path.parent} can not be read: {error}"
+        raise ValueError(f"{told}; delete it, and the search writes it anew.") from error
 
 
 def load(folder=OUT) -> list[Result]:
