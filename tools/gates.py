@@ -1,6 +1,7 @@
 """What a committed notebook has to be: its normal form, and the gates that it has to pass."""
 
 import ast
+import base64
 import itertools
 import json
 import re
@@ -16,6 +17,7 @@ MACHINE_PATH = re.compile(
     r"|[A-Za-z]:\\\\?Users"
 )
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
+FIGURE = re.compile(r"figures/(\S+\.png)")
 SOLUTION = re.compile(r"^#+ .*\bsolution\b", re.IGNORECASE)
 
 
@@ -101,10 +103,22 @@ def text_of(notebook) -> str:
 # ------------------------------------------------------------------------------------ gates
 
 
-def problems_of(path: Path) -> list[str]:
-    """Everything that keeps the notebook at ``path`` from being committed, a sentence each."""
+def problems_of(path: Path, executed: Path | None = None) -> list[str]:
+    """Everything that keeps the notebook at ``path`` from being committed, a sentence each.
+
+    Its figures have to be those in ``figures`` beside its folder. Where ``executed``, a copy that
+    has just been run, is given, those that it has written there will do as well.
+    """
     notebook = read(path)
-    found = [f"{path.name}: {sentence}" for sentence in _problems_of_whole(path, notebook)]
+    shown = _figures_in(notebook)
+    fresh = _figures_in(read(executed)) if executed and executed.exists() else []
+    found = [
+        f"{path.name}: {sentence}"
+        for sentence in (
+            *_problems_of_whole(path, notebook),
+            *_problems_of_figures(path, shown, fresh),
+        )
+    ]
     heading = ""
     for number, cell in enumerate(notebook.cells, 1):
         if cell.cell_type == "markdown":
@@ -137,6 +151,33 @@ def _problems_of_whole(path, notebook):
     else:
         for name in sorted(set(INJECTED) - defined):
             yield f"the parameters cell does not define {name}, which is injected"
+
+
+def _figures_in(notebook) -> list[tuple[str, bytes]]:
+    """Name and content of every picture that says which file of ``figures`` it is."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    data = [output.data for output in outputs if "image/png" in output.get("data", {})]
+    return [
+        (found[1], base64.b64decode(entry["image/png"]))
+        for entry in data
+        if (found := FIGURE.fullmatch(str(entry.get("text/plain", ""))))
+    ]
+
+
+def _problems_of_figures(path, shown, fresh):
+    """A figure that is not what the notebook shows, and one that it does not show at all."""
+    folder = path.parent.parent / "figures"
+    for name, content in shown:
+        file = folder / name
+        if not file.exists():
+            yield f"shows figures/{name}, which does not exist (run `make run-all`)"
+        elif file.read_bytes() not in (content, *[png for other, png in fresh if other == name]):
+            yield f"shows another picture than figures/{name} (run `make run-all`, `make accept`)"
+    if number := re.match(r"\d+_", path.stem):
+        names = {name for name, _ in [*shown, *fresh]}
+        for file in sorted(folder.glob(f"{number[0]}*")):
+            if file.name not in names:
+                yield f"does not show figures/{file.name}, which bears its number (delete it)"
 
 
 def _problems_of_cell(cell, heading):
