@@ -7,6 +7,8 @@ import json
 import re
 from pathlib import Path
 
+from tools import edition
+
 import nbformat
 
 INJECTED = ("PROFILE",)  # what papermill sets in the cell after the one tagged `parameters`
@@ -50,8 +52,9 @@ def read(path: Path):
 def normalise(notebook):
     """The one form in which a notebook is committed; applied twice it changes nothing.
 
-    Kept: sources, outputs, tags, slide types, cell ids. Dropped: papermill's cell, metadata and
-    timings, widget state, the interpreter's patch version. Execution counts become 1, 2, 3, ...
+    Kept: sources, outputs, tags, slide types, cell ids, that the solutions are folded. Dropped:
+    papermill's cell, metadata and timings, widget state, the interpreter's patch version. Execution
+    counts become 1, 2, 3, ...
     """
     notebook = nbformat.from_dict(json.loads(json.dumps(notebook)))
     notebook.metadata = nbformat.from_dict(
@@ -66,6 +69,8 @@ def normalise(notebook):
         if "injected-parameters" in cell.metadata.get("tags", []):
             continue
         kept = {name: cell.metadata[name] for name in KEPT if cell.metadata.get(name)}
+        if cell.source.startswith(edition.SOLUTIONS) and cell.metadata.get(edition.FOLDED):
+            kept[edition.FOLDED] = True
         cell.metadata = nbformat.from_dict(kept)
         if cell.cell_type == "code":
             if cell.execution_count is not None:
@@ -110,6 +115,7 @@ def problems_of(path: Path, executed: Path | None = None) -> list[str]:
     has just been run, is given, those that it has written there will do as well.
     """
     notebook = read(path)
+    second = edition.edition_of(_parameters(notebook) or []) >= 2
     shown = _figures_in(notebook)
     fresh = _figures_in(read(executed)) if executed and executed.exists() else []
     found = [
@@ -117,16 +123,22 @@ def problems_of(path: Path, executed: Path | None = None) -> list[str]:
         for sentence in (
             *_problems_of_whole(path, notebook),
             *_problems_of_figures(path, shown, fresh),
+            *(edition.problems_of_whole(path, notebook) if second else ()),
         )
     ]
-    heading = ""
+    heading = section = ""
     for number, cell in enumerate(notebook.cells, 1):
         if cell.cell_type == "markdown":
             headings = [line for line in cell.source.splitlines() if line.startswith("#")]
             heading = headings[-1] if headings else heading
+            sections = [line for line in headings if re.match(r"##? ", line)]
+            section = sections[-1] if sections else section
         found += [
             f"{path.name}, cell {number} ({first_line(cell)}): {sentence}"
-            for sentence in _problems_of_cell(cell, heading)
+            for sentence in (
+                *_problems_of_cell(cell, heading),
+                *(edition.problems_of_cell(cell, section) if second else ()),
+            )
         ]
     # Said alone: a cell that was never run, for one, is not normal either.
     if not found and text_of(normalise(notebook)) != path.read_text(encoding="utf-8"):
@@ -212,12 +224,20 @@ def _problems_of_cell(cell, heading):
 
 def parameters_of(notebook) -> set[str] | None:
     """Names that the cell tagged ``parameters`` assigns; None if there is no such cell."""
+    statements = _parameters(notebook)
+    if statements is None:
+        return None
+    targets = []
+    for statement in statements:
+        targets += getattr(statement, "targets", [getattr(statement, "target", None)])
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def _parameters(notebook) -> list | None:
+    """The statements of the cell tagged ``parameters``."""
     for cell in notebook.cells:
         if "parameters" in cell.metadata.get("tags", []):
-            targets = []
-            for statement in _statements(cell.source):
-                targets += getattr(statement, "targets", [getattr(statement, "target", None)])
-            return {target.id for target in targets if isinstance(target, ast.Name)}
+            return _statements(cell.source)
     return None
 
 
