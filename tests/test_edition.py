@@ -32,9 +32,9 @@ def figure(alt):
 
 def good():
     """The cells of a small notebook without a fault, by name."""
-    exercise = "answer = None\n\nexercises.check('1.1', answer, sd=spread)"
-    function = "def edge(h): ...\n\n\nexercises.check_function('1.2', edge)"
-    design = "knobs = {'end': 0.1}\neffect = run(knobs)\nexercises.investigate('1.3', effect)"
+    exercise = "answer = None\n\nexercises.check('1.3', answer, sd=spread)"
+    function = "def edge(h): ...\n\n\nexercises.check_function('1.1', edge)"
+    design = "knobs = {'end': 0.1}\neffect = run(knobs)\nexercises.investigate('1.4', effect)"
     links = "A [seed](../book/glossary.md#seed), [edge](../book/glossary.md#edge-of-stability)."
     return {
         "title": text("# A title"),
@@ -47,7 +47,7 @@ def good():
         "points": text("## Key points\n\n- One."),
         "solutions": text("## Solutions", **{edition.FOLDED: True}),
         "told": text("<details><summary>1.1</summary>Because.</details>"),
-        "solution": code("exercises.check('1.1', 3, sd=spread)", "solution"),
+        "solution": code("exercises.check('1.3', 3, sd=spread)", "solution"),
         "references": text("## References\n\n- A paper."),
     }
 
@@ -84,14 +84,19 @@ FAULTS = {
     "NumPy": (alt("Final loss against rate: np.float64(3.0)."), "alt text with a NumPy type"),
     "number first": (alt("3 of 4 runs ended."), "does not say what is shown"),
     "too short": (alt("Losses. They fall from 3 to 2."), "does not say what is shown"),
-    "expected": (exercise("answer = None\nexercises.check('1', answer, 3)"), "nothing else"),
-    "value": (exercise("exercises.check('1', None)"), "nothing else"),
-    "reasons": (exercise("a = None\nexercises.check('1', a, why=WHY)"), "measured values only"),
-    "number": (exercise("a = None\nexercises.check('1', a, sd=0.1)"), "measured values only"),
-    "answered": (exercise("a = 3\nexercises.check('1', a)"), "whose a is answered"),
+    "expected": (exercise("answer = None\nexercises.check('1.2', answer, 3)"), "nothing else"),
+    "value": (exercise("exercises.check('1.2', None)"), "nothing else"),
+    "reasons": (exercise("a = None\nexercises.check('1.2', a, why=WHY)"), "measured values only"),
+    "number": (exercise("a = None\nexercises.check('1.2', a, sd=0.1)"), "measured values only"),
+    "answered": (exercise("a = 3\nexercises.check('1.2', a)"), "whose a is answered"),
     "written": (
-        exercise("def f(x):\n    return 1\nexercises.check_function('1', f)"),
+        exercise("def f(x):\n    return 1\nexercises.check_function('1.1', f)"),
         "whose f is answered",
+    ),
+    "unknown": (exercise("a = None\nexercises.check('9.9', a)"), "9.9 has no such reference"),
+    "no function": (
+        exercise("a = None\nexercises.check_function('1.2', a)"),
+        "1.2 has no such reference",
     ),
     "unchecked": (exercise("answer = None"), "calls none of exercises.check"),
     "no points": ({"points": text("## In the end")}, "no cell that starts with '## Key points'"),

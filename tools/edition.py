@@ -9,6 +9,8 @@ import ast
 import re
 from pathlib import Path
 
+from anneal_utils.exercises import references
+
 ALT_LIMIT = 250  # characters: a screen reader reads them in one go
 CHECKS = ("check", "check_function", "investigate")
 FOLDED = "jp-MarkdownHeadingCollapsed"  # JupyterLab shows such a heading without its section
@@ -109,6 +111,11 @@ def _problems_of_exercise(cell, start: bool):
             yield "an exercise is checked by its id and the name of the answer, nothing else"
         elif not start and not _left_open(body, call.args[1].id):
             yield f"is an exercise whose {call.args[1].id} is answered: leave None or ..."
+        kind = {"check": references.Answer, "check_function": references.Function}
+        if plain and call.func.attr in kind:
+            known = references.TABLE.get(call.args[0].value)
+            if not isinstance(known, kind[call.func.attr]):
+                yield f"exercise {call.args[0].value} has no such reference in the module"
         if any(_gives_away(keyword) for keyword in call.keywords):
             yield "an exercise hands over measured values only: its reference is in the module"
 
