@@ -5,5 +5,6 @@ the notebooks.
 """
 
 from anneal_utils.exercises.checking import check, check_function, investigate
+from anneal_utils.exercises.predictions import compare, journal, predict
 
-__all__ = ["check", "check_function", "investigate"]
+__all__ = ["check", "check_function", "compare", "investigate", "journal", "predict"]
