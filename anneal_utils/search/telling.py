@@ -105,8 +105,9 @@ def sentences(results: Iterable[Result]) -> list[str]:
     found.append(
         "Naganuma, Agarwala, Kasimbeg & Dahl (arXiv:2603.10301) searched on linear regression, "
         "CIFAR-10 and Wikitext103: there warmup and decay are robust, usual families are not "
-        f"optimal, and weight decay can move the shape. Here the found shape loses without its fall on {needed['fall'].sum()} of "
-        f"{len(searched)} problems and without its rise on {needed['rise'].sum()}"
+        "optimal, and weight decay can move the shape. Here the found shape loses without its fall "
+        f"on {needed['fall'].sum()} of {len(searched)} problems and without its rise on "
+        f"{needed['rise'].sum()}"
         f"{_named_problems(searched[needed['rise']])}. A shape found under another condition "
         f"loses, its peak tuned anew: {'; '.join(moved) or 'not measured'}."
     )
