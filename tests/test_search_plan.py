@@ -239,8 +239,8 @@ def test_tables_hold_what_the_losses_say():
     np.testing.assert_allclose(lost.loc["digits, momentum", ["cosine", "step"]], [100 / 9, 100])
     assert list(lost.columns) == ["cosine", "step"]
     said = telling.text([one, other])
-    assert "Of 1 problems the schedule that was found ends below the best usual one on 1" in said
-    assert "Below, in percent: digits -10 [-10, -10]. On" in said
+    assert "Below, by its interval: digits -10.0 [-10.0, -10.0]. Above: none. Median" in said
+    assert "it is above on none: there" in said
     assert "without its fall on 0 of 1 problems and without its rise on 1 (digits)." in said
     assert "its peak tuned anew: c 1 of 1." in said
     assert "median over problems: cosine 11 %; all others 30 % and more." in said

@@ -80,18 +80,15 @@ def sentences(results: Iterable[Result]) -> list[str]:
     """What the searches say, each sentence from their numbers."""
     results = list(results)
     searched, lost = table(results), regrets(results).median().sort_values()
-    lower, higher = searched["high"] < 0, searched["low"] > 0
-    gains = searched[lower].sort_values("percent")
-    listed = ", ".join(
-        f"{row.problem} {row.percent:+.0f} [{row.low:.0f}, {row.high:.0f}]"
-        for row in gains.itertuples()
-    )
+    missed = searched[searched["tune_low"] > 0]
     found = [
-        f"Of {len(searched)} problems the schedule that was found ends below the best usual one on "
-        f"{lower.sum()}, above it on {higher.sum()}, by intervals; median "
-        f"{searched['percent'].median():+.1f} %. Below, in percent: {listed or 'none'}. On the "
-        f"part that both were chosen on: below on {(searched['tune_high'] < 0).sum()}, above on "
-        f"{(searched['tune_low'] > 0).sum()}; median {searched['tune_percent'].median():+.1f} %.",
+        f"On {len(searched)} problems, percent of loss that the schedule which was found has more "
+        f"or less than the best usual one. Below, by its interval: "
+        f"{_listed(searched[searched['high'] < 0])}. Above: "
+        f"{_listed(searched[searched['low'] > 0])}. Median of all: "
+        f"{searched['percent'].median():+.1f}. On the part that both were chosen on it is above on "
+        f"{_listed(missed, 'tune_')}: there the search has missed what can be had; elsewhere what "
+        "is lost on the reported part is lost by choosing.",
         "Loss above that of the found schedule, median over problems: "
         + ", ".join(f"{name} {middle:.0f} %" for name, middle in lost.items() if middle < 30)
         + "; all others 30 % and more.",
@@ -112,6 +109,15 @@ def sentences(results: Iterable[Result]) -> list[str]:
         f"loses, its peak tuned anew: {'; '.join(moved) or 'not measured'}."
     )
     return found
+
+
+def _listed(rows: pd.DataFrame, prefix: str = "") -> str:
+    told = (
+        f"{row.problem} {getattr(row, prefix + 'percent'):+.1f} "
+        f"[{getattr(row, prefix + 'low'):.1f}, {getattr(row, prefix + 'high'):.1f}]"
+        for row in rows.sort_values(prefix + "percent").itertuples()
+    )
+    return ", ".join(told) or "none"
 
 
 def _named_problems(rows: pd.DataFrame) -> str:
