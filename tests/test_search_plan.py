@@ -185,7 +185,14 @@ def test_results_are_kept_apart_read_whole_and_known_again(carried):
         same = back[result.key]
         pd.testing.assert_frame_equal(same.report.losses, result.report.losses)
         pd.testing.assert_frame_equal(same.flat, result.flat)
-        assert same.provenance == result.provenance and running.holds(same, task)
+        assert same.provenance == result.provenance
+        base = None if task.of is None else back[(*task.of, 0)]
+        assert running.holds(same, task, base)
+        if base is not None:  # of another base, what stands beside it is another shape
+            assert not running.holds(same, task, result)
+        name, knobs, peak = same.provenance["usual"]["cosine"]
+        assert name == "cosine" and knobs.keys() == {"end", "warmup"}
+        assert peak == same.report.peaks["cosine"]
         assert not running.holds(same, dataclasses.replace(task, start="cosine"))
 
 
@@ -197,9 +204,22 @@ def test_the_command_line_goes_through_the_plan(carried, monkeypatch, capsys):
     assert capsys.readouterr().out == "article, momentum, seed 1: is there.\n"
     assert search.main([*ask, "nothing"]) == 2
     assert "only = 'nothing'" in capsys.readouterr().err
+    for wrong, message in (
+        (["--generations", "3"], "problem = None: must be given with --generations"),
+        (["--problem", "article", "--only", "horizon"], "only = ['horizon']: is of the plan"),
+        (["--problem", "article", "--generations", "0"], "generations = 0"),
+        (["--problem", "article", "--epochs", "0"], "epochs = 0"),
+        (["--problem", "article", "--start", "flatt"], "start = 'flatt'"),
+        (["--problem", "article", "--optimizer", "momentumm"], "optimizer = 'momentumm'"),
+    ):
+        assert search.main(["run", "--out", str(folder / "none"), *wrong]) == 2
+        assert message in capsys.readouterr().err
+    ask[2] = str(folder / "none")
+    assert search.main([*ask, "horizon"]) == 2
+    assert "article, momentum must be searched first" in capsys.readouterr().err
     assert search.main(["show", "--out", str(folder / "out")]) == 0
     said = capsys.readouterr().out
-    assert "What moves it" in said and "its peak tuned anew: another start" in said
+    assert "What moves it" in said and "A second search" in said
 
 
 def result_of(losses, rates, of=None, what=None, spread=0.1):
@@ -213,7 +233,9 @@ def result_of(losses, rates, of=None, what=None, spread=0.1):
     noise = np.exp(np.random.default_rng(0).normal(0, 0.01, 6))
     table = pd.DataFrame({label: value * noise for label, value in losses.items()})
     told = search.Report("test", table, 2 * table, {}, {})
-    flat = pd.DataFrame({"width": [1.0, 1.0, 2.0], "inside": [True, False, False]})
+    flat = pd.DataFrame(
+        {"width": [1, 1, 1, 1, 2], "low": [-3, 0.1, 1.1, -2, 9], "high": [0.9, 0.9, 5, 3, 9]}
+    )
     return search.Result(found, told, flat, {"of": of, "what": what})
 
 
@@ -227,7 +249,7 @@ def test_tables_hold_what_the_losses_say():
     assert (row.usual, len(search.table([one, other]))) == ("cosine", 1)
     np.testing.assert_allclose([row.percent, row.low, row.high], -10)
     np.testing.assert_allclose([row.rise_percent, row.fall_percent], [10, 100 * (5 / 9 - 1)])
-    np.testing.assert_allclose([row.spread, row.inside], [np.exp(0.1), 0.5])
+    np.testing.assert_allclose([row.spread, row.inside, row.outside], [np.exp(0.1), 0.5, 0.25])
     assert row.end == pytest.approx(0.2)
     assert row.rise == pytest.approx(0.5 * np.log(1.8) / np.log(2), abs=0.002)
     assert row.half == pytest.approx(0.5 + 0.5 * np.log(2) / np.log(5), abs=0.002)
@@ -239,11 +261,29 @@ def test_tables_hold_what_the_losses_say():
     np.testing.assert_allclose(lost.loc["digits, momentum", ["cosine", "step"]], [100 / 9, 100])
     assert list(lost.columns) == ["cosine", "step"]
     said = telling.text([one, other])
-    assert "Below, by its interval: digits -10.0 [-10.0, -10.0]. Above: none. Median" in said
-    assert "it is above on none: there" in said
-    assert "without its fall on 0 of 1 problems and without its rise on 1 (digits)." in said
-    assert "its peak tuned anew: c 1 of 1." in said
-    assert "median over problems: cosine 11 %; all others 30 % and more." in said
+    assert "Below: digits -10.0 [-10.0, -10.0]. Above: none. Median of all: -10.0." in said
+    assert "the search has missed what can be had: none." in said
+    assert "median over the 1 problems: cosine 11 %, step 100 %." in said
+    assert "without its fall on 0 of 1 problems; it gains on digits," in said
+    assert "and without its rise on 1: digits. A shape" in said
+    assert "loses against the one found there: c 1 of 1." in said
+    worse = result_of({"found": 1.3, "cosine": 1.0, "step": 1.1}, rates)
+    again = result_of({"found": 1.0, reporting.BASE: 0.98}, rates, ("digits", "m"), plan.AGAIN)
+    said = telling.text([one, worse, again])
+    assert "missed what can be had: digits +30.0 [30.0, 30.0]." in said
+    assert "over that of the second, in percent: digits -2.0 [-2.0, -2.0]." in said
+    # one that was not tuned on all problems is in no median over problems
+    other = result_of({"found": 1.0, "cosine": 2.0}, rates)
+    assert list(search.regrets([one, other])) == ["cosine"]
+
+
+def test_the_usual_schedule_is_chosen_on_the_part_that_all_is_chosen_on():
+    one = result_of({"found": 1.0, "cosine": 1.2, "step": 1.1}, [0.5, 1.0])
+    tune = one.report.losses.assign(cosine=0.5 * one.report.losses["found"])
+    told = dataclasses.replace(one.report, tune=tune)
+    row = search.table([dataclasses.replace(one, report=told)]).iloc[0]
+    assert row.usual == "cosine"
+    np.testing.assert_allclose([row.percent, row.tune_percent], [100 * (1 / 1.2 - 1), 100])
 
 
 @pytest.mark.parametrize("kind", ["batch_size", "epochs"])

@@ -12,10 +12,12 @@ from anneal_utils import _checks, _places
 from anneal_utils.benchmark.entrants import maker_of, parse, problem_of
 
 PATH = _places.committed("search") / "plan.toml"
+AGAIN = "another start"  # what is varied in an [[again]]
 _SEARCH = ("knots", "generations", "population", "seeds")
 _USUAL = ("candidates", "tuning_seeds", "factors")
 _REST = ("report_seeds", "flat_draws", "flat_seeds", "flat_widths")
 _EACH = {*_SEARCH, *_USUAL, *_REST}
+_MAY = {"floor"}  # of the search, where another one than usual is asked for
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Task:
 
     def search(self) -> dict:
         """The arguments of :func:`search` besides problem and optimizer."""
-        return {name: self.given[name] for name in _SEARCH} | dict(seed=self.seed, start=self.start)
+        names = [*_SEARCH, *(_MAY & set(self.given))]
+        return {name: self.given[name] for name in names} | dict(seed=self.seed, start=self.start)
 
 
 def tasks(path=None) -> list[Task]:
@@ -78,7 +81,7 @@ def tasks(path=None) -> list[Task]:
     own: dict[str, dict] = {}
     for problem, entry in content.get("problems", {}).items():
         where = f"[problems.{problem}]"
-        _known(where, entry, {"optimizer"} | _EACH)
+        _known(where, entry, {"optimizer"} | _EACH | _MAY)
         own[problem] = {name: value for name, value in entry.items() if name != "optimizer"}
         add(where, problem, entry.get("optimizer", "momentum"), own[problem])
     for number, entry in enumerate(content.get("again", [])):
@@ -87,7 +90,7 @@ def tasks(path=None) -> list[Task]:
         problem, optimizer = entry["problem"], entry.get("optimizer", "momentum")
         known = own.get(problem, {})
         start = entry.get("start", "flat")
-        rest = dict(of=(problem, optimizer), what="another start", seed=1, start=start)
+        rest = dict(of=(problem, optimizer), what=AGAIN, seed=1, start=start)
         add(where, problem, optimizer, known, **rest)
     for number, entry in enumerate(content.get("variations", [])):
         where = f"[[variations]] {number + 1}"

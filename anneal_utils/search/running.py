@@ -4,7 +4,7 @@ import datetime
 import platform
 import time
 
-from anneal_utils import identity, training
+from anneal_utils import _checks, identity, training
 from anneal_utils.benchmark import evidence
 from anneal_utils.benchmark.chunks import cell_of
 from anneal_utils.benchmark.entrants import maker_of, problem_of
@@ -26,6 +26,9 @@ def carried_out(task: Task, base: Result | None = None, *, store=None) -> Result
     peak tuned anew: the found one without its rise and without its fall (a constant rate before or
     after its largest), and the base's; that one as it is where only the start differs.
     """
+    if task.of is not None and base is None:
+        told = f"{', '.join(task.of)} must be searched first, in the same folder"
+        _checks.fail("of", task.problem, told)
     started = time.time()
     problem, optimizer = problem_of(task.problem), {task.optimizer: maker_of(task.optimizer)}
     given = task.given
@@ -38,6 +41,7 @@ def carried_out(task: Task, base: Result | None = None, *, store=None) -> Result
     else:
         usual = tuned(task.problem, task.optimizer, store=store)
     found = search(task.problem, task.optimizer, **task.search(), store=store)
+    told = {label: list(one) for label, one in usual.items()}  # with their knobs, for the record
     shapes = _without(found.rates)
     if base is not None and task.seed:
         usual[BASE] = base.found.schedule(found.steps)
@@ -47,12 +51,13 @@ def carried_out(task: Task, base: Result | None = None, *, store=None) -> Result
     also = dict(centre=centre, seeds=given.get("tuning_seeds", 8), store=store)
     for label, rates in shapes.items():
         usual[label] = rescaled(problem, optimizer, found.places, rates, **also)
-    told = report(found, usual, seeds=range(given["report_seeds"]), store=store)
+    measured = report(found, usual, seeds=range(given["report_seeds"]), store=store)
     flat = None
     if given.get("flat_draws"):
         which = dict(draws=given["flat_draws"], widths=given["flat_widths"])
         flat = flatness(found, **which, seeds=range(given["flat_seeds"]), store=store)
-    return Result(found, told, flat, _provenance(task, found, given, time.time() - started))
+    facts = _provenance(task, found, base, time.time() - started)
+    return Result(found, measured, flat, {**facts, "usual": told})
 
 
 def _without(rates) -> dict[str, np.ndarray]:
@@ -66,17 +71,22 @@ def _without(rates) -> dict[str, np.ndarray]:
     return shapes
 
 
-def _provenance(task: Task, found, given: dict, seconds: float) -> dict:
+def _provenance(task: Task, found, base: Result | None, seconds: float) -> dict:
     return {
         "task": task.digest,
         "of": None if task.of is None else list(task.of),
+        "base": None if base is None else base.report.cells[FOUND],
         "what": task.what,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         # Of this call: what an earlier one has computed is read.
         "minutes": round(seconds / 60, 2),
         "computed": found.history.attrs["computed"],
         "read": found.history.attrs["read"],
-        "seeds": {"tuning": TUNING, "search": list(found.seeds), "report": given["report_seeds"]},
+        "seeds": {
+            "tuning": TUNING,
+            "search": list(found.seeds),
+            "report": task.given["report_seeds"],
+        },
         "versions": {"python": platform.python_version(), "numpy": identity.version("numpy")}
         | {"cma": identity.version("cma")},
         "environment": identity.environment(),
@@ -84,9 +94,12 @@ def _provenance(task: Task, found, given: dict, seconds: float) -> dict:
     }
 
 
-def holds(known: Result, task: Task) -> bool:
-    """Whether a result is of this task, and its runs are still what was run."""
-    if known.provenance.get("task") != task.digest:
+def holds(known: Result, task: Task, base: Result | None = None) -> bool:
+    """Whether a result is of this task and this base, and its runs are still what was run."""
+    facts = known.provenance
+    if facts.get("task") != task.digest:
+        return False
+    if base is not None and facts.get("base") != base.report.cells[FOUND]:
         return False
     problem, optimizer = known.found.setting
     recipe, seeds = {FOUND: known.found.recipe}, list(known.report.losses.index)
