@@ -19,7 +19,8 @@ PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo "Variables: PROFILE=quick|full, NB=02_step_decay (one notebook), JOBS=2, PYTHON=python3.12,"
-	@echo "FRESH=1 (run-all computes again what is in the store of results)"
+	@echo "FRESH=1 (run-all computes again what is in the store of results; lab copies the course anew"
+	@echo "and sets what you changed aside)"
 	@echo "To end it: Ctrl-C; in the background, where shells make it ignore SIGINT, kill PID."
 
 setup: $(STAMP) ## the environment in .venv, from hashed requirements
@@ -58,8 +59,9 @@ lint: $(STAMP) ## ruff, notebooks included
 	@$(BIN)/ruff check --extend-exclude '$(VENV)*' .
 	@$(BIN)/ruff format --check --extend-exclude '$(VENV)*' .
 
-lab: $(STAMP) ## open the course in JupyterLab
-	@$(BIN)/jupyter lab notebooks
+lab: $(STAMP) ## open a copy of the course, build/lab, in JupyterLab; what you change there is kept
+	@$(BIN)/python -m tools.lab$(if $(FRESH), --fresh)
+	@exec $(BIN)/jupyter lab --ServerApp.root_dir=build --LabApp.default_url=/lab/tree/lab
 
 benchmark: $(STAMP) ## many-run trainer against a loop of fit, as ratios
 	@$(BIN)/python benchmarks/trainer.py
@@ -69,5 +71,6 @@ dist: $(STAMP) ## the package, as sdist and wheel, in build/dist (no network)
 	@$(BIN)/python -m build --no-isolation --outdir build/dist . >build/dist.log 2>&1 || { cat build/dist.log >&2; exit 1; }
 	@ls -l build/dist
 
-clean: ## remove what was built (not .venv)
-	@rm -rf build .pytest_cache .ruff_cache .hypothesis
+clean: ## remove what was built (neither .venv nor your copy of the course, build/lab)
+	@rm -rf .pytest_cache .ruff_cache .hypothesis
+	@test ! -d build || find build -mindepth 1 -maxdepth 1 ! -name lab -exec rm -rf {} +

@@ -1,16 +1,17 @@
 """The ledger: what the source article claims, how it is measured, and what the measurement says.
 
 A claim is a sentence with findings, and a finding is a measurable statement: an interval must
-lie above, below or within a bound. ``settle`` holds a measurement against the stored verdict and
-raises when the measurement no longer supports it, so a notebook can not say what it does not
-show. The claims are data: ``claims.toml``, beside this file.
+lie above, below or within a bound. ``settle`` holds a measurement against the stored verdict. When
+a machine executes the notebook it raises if the measurement no longer supports the verdict, so a
+notebook can not say what it does not show; a reader who changed something is told what would be
+needed. The claims are data: ``claims.toml``, beside this file.
 """
 
 import tomllib
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
-from anneal_utils import _checks
+from anneal_utils import _checks, headless
 from anneal_utils.statistics import Effect
 
 VERDICTS = (
@@ -58,6 +59,14 @@ class Finding:
             return self.bound[0] <= low and high <= self.bound[1]
         return low > self.bound if self.relation == "above" else high < self.bound
 
+    def needs(self) -> str:
+        """What a measurement must be to support the statement, in words."""
+        if self.relation == "equals":
+            return f"the value {self.bound}"
+        if self.relation == "within":
+            return f"an interval that lies within [{self.bound[0]}, {self.bound[1]}]"
+        return f"an interval that lies wholly {self.relation} {self.bound}"
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -81,25 +90,53 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A settled claim; its text holds no measured digits, so that it can be compared."""
+    """A settled claim; its text holds no measured digits, so that it can be compared.
+
+    With ``missed``, the findings that this measurement does not show, the text explains instead.
+    """
 
     claim: Claim
     measured: dict
+    missed: tuple[Finding, ...] = ()
 
     def __str__(self) -> str:
         """One line per claim and one per finding."""
+        if self.missed:
+            return self._explained()
         seeds = sorted({v.n for v in self.measured.values() if isinstance(v, Effect)})
         count = f" ({' and '.join(map(str, seeds))} seeds)" if seeds else ""
         lines = [f"{self.claim.id}: {self.claim.verdict}{count}. Claim: {self.claim.sentence}"]
         lines += [f"  measured: {finding.statement}" for finding in self.claim.findings]
         return "\n".join(lines)
 
+    def _explained(self) -> str:
+        """What was measured, what the verdict would need, and whose measurement it rests on."""
+        lines = [
+            f"{self.claim.id}: with what you changed, the verdict {self.claim.verdict!r} is not "
+            f"shown. Claim: {self.claim.sentence}"
+        ]
+        for finding in self.claim.findings:
+            if finding in self.missed:
+                lines += [
+                    f"  not shown here: {finding.statement}",
+                    f"    measured {self.measured[finding.name]}; it needs {finding.needs()}",
+                ]
+            else:
+                lines.append(f"  measured: {finding.statement}")
+        lines.append(
+            "The course's own measurement, with the notebook as it is committed, says otherwise: "
+            "it shows every one of these findings. What in your change makes the difference?"
+        )
+        return "\n".join(lines)
 
-def settle(claim_id: str, **measured) -> Verdict:
-    """The verdict on a claim from its measured findings; ``ClaimFailed`` if they say otherwise.
+
+def settle(claim_id: str, *, strict: bool | None = None, **measured) -> Verdict:
+    """The verdict on a claim from its measured findings.
 
     One keyword for each finding of the claim: an :class:`Effect`, or the plain value of an exact
-    finding. ``ValueError`` for an unknown claim, a missing or an unknown finding.
+    finding. Findings that the measurement does not show are a ``ClaimFailed`` if ``strict``, and
+    told by the verdict's text if not; by default it is strict where a machine executes the
+    notebook. ``ValueError`` for an unknown claim, a missing or an unknown finding.
     """
     claim = by_id(claim_id)
     if claim.verdict is None:
@@ -111,13 +148,15 @@ def settle(claim_id: str, **measured) -> Verdict:
         value = measured[finding.name]
         if finding.relation != "equals" and not isinstance(value, Effect):
             _checks.fail(finding.name, value, "must be an Effect: an estimate with its interval")
-        if not finding.holds(value):
-            raise ClaimFailed(
-                f"{claim_id} ({claim.sentence}): the verdict {claim.verdict!r} rests on "
-                f"{finding.statement!r}, but {finding.name} was measured as {value} and is not "
-                f"{finding.relation} {finding.bound}."
-            )
-    return Verdict(claim, measured)
+    missed = tuple(part for part in claim.findings if not part.holds(measured[part.name]))
+    if missed and (headless() if strict is None else strict):
+        finding = missed[0]
+        raise ClaimFailed(
+            f"{claim_id} ({claim.sentence}): the verdict {claim.verdict!r} rests on "
+            f"{finding.statement!r}, but {finding.name} was measured as {measured[finding.name]} "
+            f"and is not {finding.relation} {finding.bound}."
+        )
+    return Verdict(claim, measured, missed)
 
 
 def by_id(claim_id: str) -> Claim:

@@ -1,11 +1,10 @@
 """One figure style for the course: bands for seed noise, two cues per line, alt text, one saver.
 
 A figure is made by one of the functions here (or with ``panels``), and shown and saved by
-``show``, which refuses a figure without a title, axis labels or alt text. Opaque light cards are
-readable on white and on dark pages.
+``show``, which refuses a figure without a title, axis labels or alt text, and saves only where a
+machine executes the notebook. Opaque light cards are readable on white and on dark pages.
 """
 
-import contextvars
 import io
 import os
 from pathlib import Path
@@ -45,7 +44,6 @@ STYLE = {
     "font.family": "DejaVu Sans",
 }
 DPI = 100
-_trying = contextvars.ContextVar("trying", default=False)  # inside a slider's drawing
 
 
 def folder() -> Path:
@@ -70,11 +68,11 @@ def look(index: int) -> dict:
 
 
 def show(figure, name: str, title: str, alt: str) -> None:
-    """Give the figure its ``title``, save ``figures/<name>.png``, display it with ``alt`` text.
+    """Give the figure its ``title``, display it with ``alt`` text, save ``figures/<name>.png``.
 
     The title states the finding; the alt text tells what the plotted numbers show.
-    ``ValueError`` if either is empty or an axis has no label. What a slider draws (``explore``)
-    is displayed, not saved.
+    ``ValueError`` if either is empty or an axis has no label. In a live kernel nothing is saved:
+    ``figures`` keeps the pictures that the committed notebooks tell about.
     """
     for argument, text in (("title", title), ("alt", alt)):
         if not str(text).strip():
@@ -90,7 +88,7 @@ def show(figure, name: str, title: str, alt: str) -> None:
         figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     plt.close(figure)
     target = folder() / f"{name}.png"
-    if not _trying.get():
+    if headless():
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.{os.getpid()}.part")
         partial.write_bytes(buffer.getvalue())
@@ -251,8 +249,7 @@ def describe(table: pd.DataFrame, by: str, x: str, unit: str = "loss") -> str:
 def explore(draw, *, live: bool | None = None, **controls):
     """Sliders around ``draw(**values)`` in a live kernel; one static drawing when headless.
 
-    ``controls`` are ipywidgets. ``draw`` shows its figure itself, by ``show``, which saves it
-    only when headless: ``figures`` keeps the picture that the notebook tells about.
+    ``controls`` are ipywidgets. ``draw`` shows its figure itself, by ``show``.
     """
     if not (not headless() if live is None else live):
         draw(**{name: control.value for name, control in controls.items()})
@@ -264,14 +261,7 @@ def explore(draw, *, live: bool | None = None, **controls):
         if hasattr(control, "continuous_update"):
             control.continuous_update = False  # one retraining per move, not one per pixel
 
-    def trial(**values):
-        token = _trying.set(True)
-        try:
-            draw(**values)
-        finally:
-            _trying.reset(token)
-
-    output = ipywidgets.interactive_output(trial, controls)
+    output = ipywidgets.interactive_output(draw, controls)
     box = ipywidgets.VBox([*controls.values(), output])
     display(box)
     return box

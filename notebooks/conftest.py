@@ -103,7 +103,9 @@ class GateFile(pytest.File):
 
     def collect(self):
         """One item."""
-        find = functools.partial(gates.problems_of, self.path)
+        # The run that made the copies has written their figures, too.
+        copy = Path(self.config.getoption("--executed")) / self.path.name
+        find = functools.partial(gates.problems_of, self.path, copy)
         yield Sentences.from_parent(self, name="gates", find=find)
 
 

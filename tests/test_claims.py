@@ -58,6 +58,40 @@ def test_a_claim_settles_and_each_of_its_findings_can_break_it(claim):
         assert claim.sentence in str(error.value) and finding.name in str(error.value)
 
 
+@pytest.mark.parametrize("claim", MEASURED, ids=lambda claim: claim.id)
+def test_where_a_reader_changed_something_a_claim_explains_instead_of_stopping(claim, monkeypatch):
+    good = {finding.name: passing(finding) for finding in claim.findings}
+    broken = claim.findings[-1]
+    bad = {**good, broken.name: failing(broken)}
+    with pytest.raises(claims.ClaimFailed):  # pytest is a machine
+        claims.settle(claim.id, **bad)
+    for name in ("PYTEST_CURRENT_TEST", "ANNEAL_HEADLESS"):
+        monkeypatch.delenv(name, raising=False)
+    found = claims.settle(claim.id, **bad)
+    text = str(found)
+    assert found.missed == (broken,)
+    assert f"not shown here: {broken.statement}\n    measured {bad[broken.name]}; it needs" in text
+    assert text.count("not shown here") == 1
+    assert text.count("  measured: ") == len(claim.findings) - 1
+    assert "The course's own measurement" in text and "says otherwise" in text
+    assert claims.settle(claim.id, **good) == claims.settle(claim.id, **good, strict=True)
+    with pytest.raises(claims.ClaimFailed):
+        claims.settle(claim.id, **bad, strict=True)
+
+
+@pytest.mark.parametrize(
+    "relation, bound, words",
+    [
+        ("above", 0.5, "an interval that lies wholly above 0.5"),
+        ("below", -1, "an interval that lies wholly below -1"),
+        ("within", (0.9, 1.1), "an interval that lies within [0.9, 1.1]"),
+        ("equals", True, "the value True"),
+    ],
+)
+def test_what_a_finding_needs(relation, bound, words):
+    assert claims.Finding("name", "A statement", relation, bound).needs() == words
+
+
 def test_findings_must_be_complete_and_known(monkeypatch):
     with pytest.raises(ValueError, match="C2 needs exactly first, tenth"):
         claims.settle("C2", first=0.01)

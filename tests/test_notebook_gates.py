@@ -1,5 +1,6 @@
 """The notebook runner, the gates and the replay, each on notebooks of a few lines."""
 
+import base64
 import contextlib
 import json
 import os
@@ -530,6 +531,59 @@ def test_a_gate_lets_tagged_solutions_and_wanted_errors_pass(tmp_path):
     ]
     typed = code('PROFILE: str = "quick"', count=1, tags=["parameters"])
     assert gates.problems_of(write(tmp_path, "fine", notebook(typed, *cells))) == []
+
+
+def picture(content, name="01_line.png"):
+    data = {"image/png": base64.b64encode(content).decode(), "text/plain": f"figures/{name}"}
+    return new_output("display_data", data, metadata={"image/png": {"alt": "A falling line."}})
+
+
+def with_figure(root, shown=b"first", file=b"first", name="01_line.png"):
+    """A notebook that shows one figure, and the figure's file."""
+    (root / "figures").mkdir(exist_ok=True)
+    if file is not None:
+        (root / "figures" / name).write_bytes(file)
+    return write(root, "01_one", notebook(parameters(), code("x", picture(shown), count=2)))
+
+
+def test_the_figures_of_a_notebook_are_those_that_it_shows(tmp_path):
+    path = with_figure(tmp_path)
+    (tmp_path / "figures" / "02_other.png").write_bytes(b"of another notebook")
+    assert gates.problems_of(path) == []
+    (tmp_path / "figures" / "01_orphan.png").write_bytes(b"left over")
+    (found,) = gates.problems_of(path)
+    assert found.startswith("01_one.ipynb: does not show figures/01_orphan.png")
+
+
+@pytest.mark.parametrize(
+    "file, words",
+    [
+        (b"swapped", "shows another picture than figures/01_line.png"),
+        (b"", "shows another picture than figures/01_line.png"),
+        (None, "shows figures/01_line.png, which does not exist"),
+    ],
+)
+def test_a_swapped_figure_is_stopped(tmp_path, capsys, file, words):
+    with_figure(tmp_path, file=file)
+    assert tool.main([f"--root={tmp_path}", "check"]) == 1
+    told = capsys.readouterr().out
+    assert told.startswith("01_one.ipynb: ") and words in told and "1 problem(s)" in told
+
+
+def test_a_figure_that_was_just_made_anew_is_not_swapped(tmp_path):
+    path = with_figure(tmp_path, file=b"second")
+    ran = notebook(parameters(), code("x", picture(b"second"), count=2))
+    executed = tmp_path / "executed.ipynb"
+    executed.write_text(tool.text_of(ran))
+    assert gates.problems_of(path, executed) == []
+    assert len(gates.problems_of(path, tmp_path / "absent.ipynb")) == 1
+    (tmp_path / "figures" / "01_line.png").write_bytes(b"third")
+    assert len(gates.problems_of(path, executed)) == 1
+
+
+def test_the_figures_of_the_course_are_those_of_its_notebooks():
+    for path in tool.notebooks():
+        assert [found for found in gates.problems_of(path) if "figures/" in found] == []
 
 
 @pytest.mark.parametrize("spoil", [lambda cell: cell.pop("id"), lambda cell: cell.update(id="two")])

@@ -22,6 +22,12 @@ def shown(monkeypatch, tmp_path):
     return displayed
 
 
+def live(monkeypatch):
+    """From here on somebody reads the notebook; no machine executes it."""
+    for name in ("PYTEST_CURRENT_TEST", "ANNEAL_HEADLESS"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def labelled():
     figure, axes = plotting.panels()
     axes.plot([0, 1])
@@ -108,20 +114,25 @@ def test_explore_draws_once_when_headless_and_again_on_every_move_when_live():
     assert box is not None and seen[-1] == 1.25 and slider.continuous_update is False
 
 
-def test_a_slider_displays_its_figure_and_leaves_the_saved_one_alone(shown, tmp_path):
+def test_a_live_kernel_displays_its_figures_and_leaves_the_saved_ones_alone(
+    shown, tmp_path, monkeypatch
+):
     def draw(x):
         plotting.show(labelled(), "one", f"At {x}", "alt")
 
     slider = ipywidgets.FloatSlider(value=0.5, min=0, max=2)
     plotting.explore(draw, x=slider)  # headless: this is the committed picture
     saved = (tmp_path / "one.png").read_bytes()
-    plotting.explore(draw, live=True, x=slider)
+    live(monkeypatch)
+    plotting.explore(draw, x=slider)
     slider.value = 1.25
     pictures = [data["image/png"] for data, _ in shown if isinstance(data, dict)]
-    assert len(set(pictures)) == 2  # at 0.5 twice, at 1.25
-    assert (tmp_path / "one.png").read_bytes() == saved
+    assert len(pictures) == 3 and len(set(pictures)) == 2  # at 0.5 twice, at 1.25
     plotting.show(labelled(), "one", "Outside the slider", "alt")
-    assert (tmp_path / "one.png").read_bytes() != saved
+    plotting.show(labelled(), "two", "A new one", "alt")
+    assert shown[-1][0]["text/plain"] == "figures/two.png"
+    assert [file.name for file in tmp_path.iterdir()] == ["one.png"]
+    assert (tmp_path / "one.png").read_bytes() == saved
 
 
 def test_curves_tell_how_many_runs_diverged():

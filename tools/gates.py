@@ -1,10 +1,13 @@
 """What a committed notebook has to be: its normal form, and the gates that it has to pass."""
 
 import ast
+import base64
 import itertools
 import json
 import re
 from pathlib import Path
+
+from tools import edition
 
 import nbformat
 
@@ -16,6 +19,7 @@ MACHINE_PATH = re.compile(
     r"|[A-Za-z]:\\\\?Users"
 )
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
+FIGURE = re.compile(r"figures/(\S+\.png)")
 SOLUTION = re.compile(r"^#+ .*\bsolution\b", re.IGNORECASE)
 
 
@@ -48,8 +52,9 @@ def read(path: Path):
 def normalise(notebook):
     """The one form in which a notebook is committed; applied twice it changes nothing.
 
-    Kept: sources, outputs, tags, slide types, cell ids. Dropped: papermill's cell, metadata and
-    timings, widget state, the interpreter's patch version. Execution counts become 1, 2, 3, ...
+    Kept: sources, outputs, tags, slide types, cell ids, that the solutions are folded. Dropped:
+    papermill's cell, metadata and timings, widget state, the interpreter's patch version. Execution
+    counts become 1, 2, 3, ...
     """
     notebook = nbformat.from_dict(json.loads(json.dumps(notebook)))
     notebook.metadata = nbformat.from_dict(
@@ -64,6 +69,8 @@ def normalise(notebook):
         if "injected-parameters" in cell.metadata.get("tags", []):
             continue
         kept = {name: cell.metadata[name] for name in KEPT if cell.metadata.get(name)}
+        if cell.source.startswith(edition.SOLUTIONS) and cell.metadata.get(edition.FOLDED):
+            kept[edition.FOLDED] = True
         cell.metadata = nbformat.from_dict(kept)
         if cell.cell_type == "code":
             if cell.execution_count is not None:
@@ -101,18 +108,37 @@ def text_of(notebook) -> str:
 # ------------------------------------------------------------------------------------ gates
 
 
-def problems_of(path: Path) -> list[str]:
-    """Everything that keeps the notebook at ``path`` from being committed, a sentence each."""
+def problems_of(path: Path, executed: Path | None = None) -> list[str]:
+    """Everything that keeps the notebook at ``path`` from being committed, a sentence each.
+
+    Its figures have to be those in ``figures`` beside its folder. Where ``executed``, a copy that
+    has just been run, is given, those that it has written there will do as well.
+    """
     notebook = read(path)
-    found = [f"{path.name}: {sentence}" for sentence in _problems_of_whole(path, notebook)]
-    heading = ""
+    second = edition.edition_of(_parameters(notebook) or []) >= 2
+    shown = _figures_in(notebook)
+    fresh = _figures_in(read(executed)) if executed and executed.exists() else []
+    found = [
+        f"{path.name}: {sentence}"
+        for sentence in (
+            *_problems_of_whole(path, notebook),
+            *_problems_of_figures(path, shown, fresh),
+            *(edition.problems_of_whole(path, notebook) if second else ()),
+        )
+    ]
+    heading = section = ""
     for number, cell in enumerate(notebook.cells, 1):
         if cell.cell_type == "markdown":
             headings = [line for line in cell.source.splitlines() if line.startswith("#")]
             heading = headings[-1] if headings else heading
+            sections = [line for line in headings if re.match(r"##? ", line)]
+            section = sections[-1] if sections else section
         found += [
             f"{path.name}, cell {number} ({first_line(cell)}): {sentence}"
-            for sentence in _problems_of_cell(cell, heading)
+            for sentence in (
+                *_problems_of_cell(cell, heading),
+                *(edition.problems_of_cell(cell, section) if second else ()),
+            )
         ]
     # Said alone: a cell that was never run, for one, is not normal either.
     if not found and text_of(normalise(notebook)) != path.read_text(encoding="utf-8"):
@@ -137,6 +163,33 @@ def _problems_of_whole(path, notebook):
     else:
         for name in sorted(set(INJECTED) - defined):
             yield f"the parameters cell does not define {name}, which is injected"
+
+
+def _figures_in(notebook) -> list[tuple[str, bytes]]:
+    """Name and content of every picture that says which file of ``figures`` it is."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    data = [output.data for output in outputs if "image/png" in output.get("data", {})]
+    return [
+        (found[1], base64.b64decode(entry["image/png"]))
+        for entry in data
+        if (found := FIGURE.fullmatch(str(entry.get("text/plain", ""))))
+    ]
+
+
+def _problems_of_figures(path, shown, fresh):
+    """A figure that is not what the notebook shows, and one that it does not show at all."""
+    folder = path.parent.parent / "figures"
+    for name, content in shown:
+        file = folder / name
+        if not file.exists():
+            yield f"shows figures/{name}, which does not exist (run `make run-all`)"
+        elif file.read_bytes() not in (content, *[png for other, png in fresh if other == name]):
+            yield f"shows another picture than figures/{name} (run `make run-all`, `make accept`)"
+    if number := re.match(r"\d+_", path.stem):
+        names = {name for name, _ in [*shown, *fresh]}
+        for file in sorted(folder.glob(f"{number[0]}*")):
+            if file.name not in names:
+                yield f"does not show figures/{file.name}, which bears its number (delete it)"
 
 
 def _problems_of_cell(cell, heading):
@@ -171,12 +224,20 @@ def _problems_of_cell(cell, heading):
 
 def parameters_of(notebook) -> set[str] | None:
     """Names that the cell tagged ``parameters`` assigns; None if there is no such cell."""
+    statements = _parameters(notebook)
+    if statements is None:
+        return None
+    targets = []
+    for statement in statements:
+        targets += getattr(statement, "targets", [getattr(statement, "target", None)])
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def _parameters(notebook) -> list | None:
+    """The statements of the cell tagged ``parameters``."""
     for cell in notebook.cells:
         if "parameters" in cell.metadata.get("tags", []):
-            targets = []
-            for statement in _statements(cell.source):
-                targets += getattr(statement, "targets", [getattr(statement, "target", None)])
-            return {target.id for target in targets if isinstance(target, ast.Name)}
+            return _statements(cell.source)
     return None
 
 

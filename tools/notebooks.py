@@ -23,7 +23,7 @@ from anneal_utils import _signals
 if __name__ == "__main__":
     _signals.exit_with("Interrupted before anything was begun.")
 
-from tools import gates
+from tools import edition, gates
 from tools.gates import (
     NONE,
     Failed,
@@ -71,7 +71,7 @@ def key_of(path: Path, profile: str, root: Path = ROOT) -> str:
     parts = [part for part in sorted((root / "data").glob("*")) if part.name != "cache"]
     data = [file for part in parts for file in (part, *sorted(part.rglob("*.*")))]
     results = [file for file in data if file.suffix not in ("", ".md")]
-    for file in (Path(__file__), Path(gates.__file__)):
+    for file in (Path(__file__), Path(gates.__file__), Path(edition.__file__)):
         digest.update(file.read_bytes())
     for file in [*shared, *results, root / "requirements.txt"]:
         if file.is_file():
