@@ -5,6 +5,7 @@ count. Taught in notebook 01.
 """
 
 import itertools
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -33,6 +34,12 @@ class Effect:
     def __str__(self) -> str:
         """For a table or a title: +0.0263 [0.0251, 0.0275], n = 200."""
         return f"{self.estimate:+.3g} [{self.low:.3g}, {self.high:.3g}], n = {self.n}"
+
+
+def as_percent(effect: Effect) -> Effect:
+    """An effect on a log loss, or a log ratio of losses, as a change in per cent."""
+    ends = [100 * math.expm1(value) for value in (effect.estimate, effect.low, effect.high)]
+    return Effect(*ends, effect.n, effect.level, effect.pvalue)
 
 
 def _finite(argument: str, values) -> np.ndarray:

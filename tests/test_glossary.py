@@ -12,9 +12,11 @@ import pytest
 
 PAGE = Path(__file__).resolve().parent.parent / "book" / "glossary.md"
 ENTRIES = dict(re.findall(r"^## (.+)\n\n(.+)\n", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
-TERMS = """learning-rate peak schedule annealing warmup horizon step epoch batch seed pairing
-    interval log-ratio regret sharpness hessian edge-of-stability gradient-noise noise-floor momentum
-    adaptive-optimizer weight-decay tuning trial tune-part test-part diverged-run verdict"""
+TERMS = """
+    learning-rate peak schedule annealing warmup horizon step epoch batch seed pairing interval
+    log-ratio regret sharpness hessian edge-of-stability gradient-noise noise-floor momentum
+    adaptive-optimizer weight-decay tuning trial tune-part test-part diverged-run verdict
+"""
 
 
 def test_every_term_can_be_linked_to():

@@ -29,6 +29,12 @@ def frame(losses, schedule="s", peaks=(0.1,), diverged=None):
     return table.assign(diverged=~np.isfinite(table.val_loss) if diverged is None else diverged)
 
 
+def test_an_effect_on_log_losses_is_told_in_per_cent():
+    halved = st.as_percent(st.Effect(np.log(0.5), np.log(0.25), np.log(2), 9, 0.9, 0.03))
+    assert (halved.estimate, halved.low, halved.high) == pytest.approx((-50, -75, 100))
+    assert (halved.n, halved.level, halved.pvalue) == (9, 0.9, 0.03)
+
+
 def test_paired_effect_is_other_minus_baseline_and_aligns_seeds():
     a = pd.Series([1.0, 2.0, 3.0, 4.0], index=[10, 11, 12, 13])
     b = (a + [0.5, 0.4, 0.6, 0.5]).sample(frac=1, random_state=0)
