@@ -42,8 +42,14 @@ def as_percent(effect: Effect) -> Effect:
     return Effect(*ends, effect.n, effect.level, effect.pvalue)
 
 
-def _finite(argument: str, values) -> np.ndarray:
+SEEDS = "one seed has no interval; it takes at least two, and twenty tell more: set SEEDS higher"
+
+
+def _finite(argument: str, values, alone: str = SEEDS) -> np.ndarray:
+    """At least two finite numbers; ``alone``: what to say of a single one."""
     values = np.asarray(values, float)
+    if values.ndim == 1 and len(values) == 1:
+        _checks.fail(argument, values.tolist(), alone)
     if values.ndim != 1 or len(values) < 2:
         _checks.fail(argument, f"shape {values.shape}", "must be at least two numbers")
     if not np.isfinite(values).all():
@@ -156,9 +162,9 @@ def final(frame: pd.DataFrame, metric: str = "val_loss", *, penalty: float) -> p
     """The last epoch of each run, with ``value`` = ``metric`` or, if diverged, ``penalty``.
 
     ``penalty`` is the problem's ``chance_loss``: a run that left counts as having learned
-    nothing. A loss above it is kept as it is. Runs are told apart by their identity: ten runs
-    that differ in warmup or knobs are ten rows, whatever their labels. ``ValueError`` where a
-    run is in the frame twice.
+    nothing. A loss above it is kept as it is, and either is ``failed``. Runs are told apart by
+    their identity: ten runs that differ in warmup or knobs are ten rows, whatever their labels.
+    ``ValueError`` where a run is in the frame twice.
     """
     _checks.choice("metric", metric, frame.columns)
     keys = [key for key in RUN if key in frame]  # a table made by hand may have labels alone
@@ -166,7 +172,8 @@ def final(frame: pd.DataFrame, metric: str = "val_loss", *, penalty: float) -> p
     frame = frame.reset_index(drop=True)  # idxmax names rows by index, which may repeat
     last = frame.loc[frame.groupby(keys, sort=False)["epoch"].idxmax()].reset_index(drop=True)
     lost = last.diverged | ~np.isfinite(last[metric])
-    return last.assign(value=last[metric].where(~lost, penalty).astype(float), lost=lost)
+    value = last[metric].where(~lost, penalty).astype(float)
+    return last.assign(value=value, lost=lost, failed=lost | (value >= penalty))
 
 
 def _refuse_repeated(frame: pd.DataFrame, keys: list[str]) -> None:
@@ -207,13 +214,20 @@ def by_seed(ends: pd.DataFrame, **which) -> pd.Series:
 
 
 def best_peaks(ends: pd.DataFrame) -> pd.DataFrame:
-    """Per schedule: the peak of lowest mean ``value``, that mean, and whether it is interior."""
+    """Per schedule: the peak of lowest mean ``value``, that mean, and whether it is interior.
+
+    A single peak is the best of one, so not interior. ``ValueError`` if every run failed.
+    """
     for column in ("problem", "optimizer"):
         if ends[column].nunique() > 1:
             found = sorted(ends[column].unique())
             _checks.fail("ends", f"{column} {found}", f"must hold one {column}; select it first")
     if "run" in ends:  # a table made by hand may hold anything
         _refuse_mixed("ends", f"{len(ends)} rows", ends, ["schedule", "peak"])
+    if "failed" in ends and ends["failed"].all():
+        tried = ", ".join(f"{peak:g}" for peak in sorted(ends["peak"].unique()))
+        rule = "no run learned anything, so none is best; try lower peaks, or longer runs"
+        _checks.fail("ends", f"peaks {tried}", rule)
     means = ends.groupby(["schedule", "peak"], sort=False)["value"].mean().reset_index()
     best = means.loc[means.groupby("schedule", sort=False)["value"].idxmin()]
     edges = means.groupby("schedule")["peak"].agg(["min", "max"])
@@ -357,7 +371,8 @@ def robustness_width(peaks, values, factor: float = 1.2) -> float:
     The curve is read as straight lines over the logarithm of the peak. Where it stays below up
     to an edge of the grid the width is what was measured, so a lower bound.
     """
-    peaks, values = np.asarray(peaks, float), _finite("values", values)
+    alone = "one peak has no width; try at least two, a factor of two apart"
+    peaks, values = np.asarray(peaks, float), _finite("values", values, alone)
     if peaks.shape != values.shape or not (peaks > 0).all() or len(set(peaks)) < len(peaks):
         _checks.fail("peaks", f"shape {peaks.shape}", "must be > 0, distinct, one for each value")
     factor = _checks.number("factor", factor, low=1)

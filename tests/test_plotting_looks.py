@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import warnings
 
 from anneal_utils import plotting, schedules
 from anneal_utils import statistics as st
@@ -256,3 +257,29 @@ def test_the_second_editions_figures_are_sharper_and_no_larger(monkeypatch, tmp_
     assert [entry.get("width") for entry in about] == [None, None, 800, 800]  # of the page
     with pytest.raises(ValueError, match="number = 3"):
         plotting.edition(3)
+
+
+# ------------------------------------------------------- what a reader may set in a notebook
+
+
+@pytest.mark.parametrize("edition", [1, 2])
+def test_one_seed_one_peak_or_nothing_but_lost_runs_still_make_a_figure(
+    monkeypatch, tmp_path, edition
+):
+    monkeypatch.setenv("ANNEAL_FIGURES", str(tmp_path))
+    monkeypatch.setattr("IPython.display.display", lambda *data, **given: None)
+    monkeypatch.setattr(saving, "_edition", edition)
+    lost = pd.DataFrame(
+        {"schedule": "constant", "step": [1, 2], "seed": 0, "val_loss": [np.nan, np.nan]}
+    )
+    ends = pd.DataFrame({"schedule": "constant", "peak": [1000.0], "seed": 0, "value": 2.3})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure, axes = plotting.panels(2)
+        table = plotting.curves(axes[0], lost, "val_loss")
+        plotting.label_ends(axes[0])
+        plotting.sensitivity(axes[1], ends)
+        alt = plotting.describe(table, "schedule", "step")
+        plotting.show(figure, "lost", "Everything diverged", alt)
+    assert "constant: diverged throughout" in alt
+    assert [file.name for file in tmp_path.iterdir()] == ["lost.png"]

@@ -289,3 +289,48 @@ def test_labels_alone_keep_apart_or_refuse():
     assert len(st.final(by_hand, penalty=1.0)) == 2
     with pytest.raises(ValueError, match="twice"):
         st.final(pd.concat([by_hand, by_hand]), penalty=1.0)
+
+
+# ----------------------------------------------------------- what a reader may set in a notebook
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: st.mean_effect([1.0]),
+        lambda: st.paired_effect(pd.Series([1.0]), pd.Series([2.0])),
+        lambda: st.chance_below([1.0], [2.0]),
+    ],
+)
+def test_one_seed_is_told_in_one_sentence(call):
+    with pytest.raises(ValueError) as told:
+        call()
+    sentence = str(told.value)
+    assert "= [1.0]: one seed has no interval; it takes at least two" in sentence
+    assert sentence.endswith("set SEEDS higher.") and sentence.count(". ") == 0
+
+
+def test_two_seeds_have_an_interval_that_holds_both_and_their_mean():
+    effect = st.paired_effect([1.0, 1.0], [1.5, 2.0])
+    assert 0.5 <= effect.low < effect.estimate == 0.75 < effect.high <= 1.0
+
+
+def test_a_single_peak_is_never_inside_its_grid_and_has_no_width():
+    ends = st.final(frame([[1.0, 2.0]]), penalty=3.0)
+    best = st.best_peaks(ends).loc["s"]
+    assert (best.peak, best.value, bool(best.interior)) == (0.1, 1.5, False)
+    with pytest.raises(ValueError, match="one peak has no width; try at least two"):
+        st.robustness_width([0.1], [1.0])
+
+
+@pytest.mark.parametrize("name, lost", [("digits", False), ("quadratic", True)])
+def test_at_a_rate_of_a_thousand_nothing_is_learned_and_none_is_best(name, lost):
+    problem = problems.load(name)
+    runs = training.train(problem, training.grid(["constant"], [1000.0], range(3), epochs=4))
+    ends = st.final(runs, penalty=problem.chance_loss)
+    assert ends.failed.all() and (ends.lost == lost).all()
+    assert (ends.value >= problem.chance_loss).all()
+    with pytest.raises(ValueError, match="peaks 1000.*no run learned anything.*try lower peaks"):
+        st.best_peaks(ends)
+    some = pd.concat([ends, ends.assign(schedule="other", failed=False, value=1.0)])
+    assert st.best_peaks(some).loc["other", "value"] == 1.0
