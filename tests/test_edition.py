@@ -32,7 +32,7 @@ def figure(alt):
 
 def good():
     """The cells of a small notebook without a fault, by name."""
-    exercise = "answer = None\n\nexercises.check('1.3', answer, sd=spread)"
+    exercise = "answer = None\n\nexercises.check('1.2', answer, sd=spread)"
     function = "def edge(h): ...\n\n\nexercises.check_function('1.1', edge)"
     design = "knobs = {'end': 0.1}\neffect = run(knobs)\nexercises.investigate('1.4', effect)"
     links = "A [seed](../book/glossary.md#seed), [edge](../book/glossary.md#edge-of-stability)."
@@ -47,7 +47,7 @@ def good():
         "points": text("## Key points\n\n- One."),
         "solutions": text("## Solutions", **{edition.FOLDED: True}),
         "told": text("<details><summary>1.1</summary>Because.</details>"),
-        "solution": code("exercises.check('1.3', 3, sd=spread)", "solution"),
+        "solution": code("exercises.check('1.2', 3, sd=spread)", "solution"),
         "references": text("## References\n\n- A paper."),
     }
 

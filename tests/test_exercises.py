@@ -56,7 +56,7 @@ def test_a_function_that_changes_its_input_does_not_change_the_question(capsys):
 
 # ------------------------------------------------------------------- references in the module
 
-MEASURED = {"1.3": {"sd": 0.0065}}  # what a notebook would hand over
+MEASURED = {"1.2": {"sd": 0.03}}  # what a notebook would hand over
 ANSWERS = [key for key, entry in references.TABLE.items() if isinstance(entry, Answer)]
 FUNCTIONS = [key for key, entry in references.TABLE.items() if isinstance(entry, Function)]
 
@@ -96,16 +96,17 @@ def test_each_wrong_function_gets_its_own_reason(capsys, exercise):
         assert told(capsys, check_function, exercise, wrong) == f"not yet. {reason}"
 
 
-def test_a_reference_that_depends_on_a_measurement_is_given_it_by_name(capsys):
-    for sd in (0.002, 0.02):
-        needed = st.seeds_needed(0.001, sd)
-        assert told(capsys, check, "1.3", needed, sd=sd) == "right."
-        assert told(capsys, check, "1.3", 0.7 * needed, sd=sd).startswith("not yet")
+def test_a_reference_that_depends_on_a_measurement_is_given_it_by_name(capsys, monkeypatch):
+    monkeypatch.setitem(references.TABLE, "0.1", Answer(3))
+    for sd in (0.02, 0.2):
+        needed = st.seeds_needed(0.01, sd)
+        assert told(capsys, check, "1.2", needed, sd=sd) == "right."
+        assert told(capsys, check, "1.2", 0.7 * needed, sd=sd).startswith("not yet")
     for given in ({}, {"spread": 0.1}, {"sd": 0.1, "n": 3}):
-        with pytest.raises(ValueError, match="exercise 1.3 needs sd"):
-            check("1.3", 3, **given)
-    with pytest.raises(ValueError, match="exercise 1.2 needs none"):
-        check("1.2", 3, sd=0.1)
+        with pytest.raises(ValueError, match="exercise 1.2 needs sd"):
+            check("1.2", 3, **given)
+    with pytest.raises(ValueError, match="exercise 0.1 needs none"):
+        check("0.1", 3, sd=0.1)
 
 
 def test_an_exercise_that_is_not_there_is_told_at_once():

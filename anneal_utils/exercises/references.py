@@ -68,10 +68,10 @@ def _found(exercise: str, kind: type):
 # ------------------------------------------------------------------------------------- the table
 
 
-def _seeds_for_a_thousandth(sd):
+def _seeds_for_a_hundredth(sd):
     from anneal_utils import statistics  # SciPy's power analysis, when it is asked for
 
-    return statistics.seeds_needed(0.001, sd)
+    return statistics.seeds_needed(0.01, sd)
 
 
 def _about(share: float, count: Callable) -> Callable:
@@ -111,24 +111,15 @@ TABLE: dict[str, Answer | Function] = {
         ),
     ),
     "1.2": Answer(
-        2 / 11,
-        tolerance=0.02,
-        wrong=(
-            (0.2, "That is the edge: the steep direction then never shrinks."),
-            (
-                0.1,
-                "That solves the steep direction in one step; the flat one could still go faster.",
-            ),
-            (2 / 9, "A sign is lost: the sum of the two curvatures decides, 1 + 10."),
-            (9 / 11, "That is the factor by which both shrink; the question is the rate."),
-        ),
-    ),
-    "1.3": Answer(
-        _about(1, _seeds_for_a_thousandth),
+        _about(1, _seeds_for_a_hundredth),
         unit="seeds",
         wrong=(
             (1, "One run each is what the colleague had."),
-            (_about(2, _seeds_for_a_thousandth), "That counts runs; each seed has two of them."),
+            (_about(2, _seeds_for_a_hundredth), "That counts runs; each seed has two of them."),
+            (
+                _about(0.25, _seeds_for_a_hundredth),
+                "That finds a gap of two percent; half the gap needs four times the seeds.",
+            ),
         ),
     ),
     "2.1": Function(
