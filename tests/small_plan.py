@@ -101,7 +101,7 @@ def evidence_of(values, groups=("own",), chance=100.0, noise=0.0, rng=None) -> E
     trials, report, facts = [], [], {}
     for p, methods in enumerate(values):
         label = f"p{p}"
-        facts[label] = {"group": groups[p % len(groups)], "chance": chance}
+        facts[label] = {"group": groups[p % len(groups)], "normalised": False, "chance": chance}
         luck = rng.normal(0, noise, (2, 6))
         for m, cells in enumerate(methods):
             order = np.argsort(cells, kind="stable")
@@ -116,6 +116,7 @@ def evidence_of(values, groups=("own",), chance=100.0, noise=0.0, rng=None) -> E
     columns = ["problem", "optimizer", "horizon", "schedule", "trial", "seed", "tune", "test"]
     tables = [pd.DataFrame(rows, columns=columns) for rows in (trials, report)]
     tables[0]["widened"] = 0
+    tables[1] = tables[1].assign(peak=0.1, knobs='{"warmup": 0.1}')
     return Evidence(*tables, copy.deepcopy(facts))
 
 

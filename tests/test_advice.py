@@ -188,10 +188,11 @@ def test_the_sentences_name_what_the_table_has():
     found = with_range_tests(untuned(results(values), losses), [1.0, 1.0])
     told = benchmark.sentences(found, READING, rule="smith_max")
     assert len(told) == 4  # no horizon but the whole
-    assert "With momentum" in told[0] and "m0." in told[0] and "Not the best: m1." in told[0]
-    assert "0.3 times" in told[2] and "warmup 10%" in told[2]
+    assert "peak that you tune: m0**. Over 2 problems" in told[0]
+    assert "Not the best on these problems: m1; in the mean of all" in told[0]
+    assert "0.3 times" in told[2] and "a warmup of 10% (half: 10% to 10%)" in told[2]
     assert "a with adamw at 0.3 times" in told[3]
     swapped = [[m[1], m[0]] for m in values]
-    assert "m1." in benchmark.sentences(results(swapped), READING, rule="smith_max")[0]
+    assert "tune: m1**." in benchmark.sentences(results(swapped), READING, rule="smith_max")[0]
     with pytest.raises(ValueError, match="momentum"):
         benchmark.sentences(results(values, optimizers=["sgd"]), READING, rule="smith_max")

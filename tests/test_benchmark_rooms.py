@@ -22,7 +22,7 @@ PUBLIC = {
     "Plan": "version, entries, methods, warmup, axes, protocol, untuned, reading, contrasts",
     "Plugin": "name, source",
     "Setting": "problem, optimizer, horizon",
-    "budget": "evidence, horizon=1.0",
+    "budget": "evidence, horizon=1.0, families=()",
     "decision": "evidence, reading, *, rule, optimizers=('momentum', 'adamw'), draws=None",
     "design": "trials, seed",
     "difference": "drawn, plus, minus, **which",

@@ -1,5 +1,6 @@
 """The nested bootstrap and what is read from it: known answers, and intervals that hold them."""
 
+import dataclasses
 import itertools
 
 from anneal_utils import benchmark, statistics
@@ -303,6 +304,17 @@ def test_budgets_fall_with_more_trials():
     assert np.allclose(curve["m1"], 0)
     mean = np.log([0.4, 0.2, 0.8, 0.1]).mean() - np.log(0.1)
     assert curve["m0"].iloc[0] == pytest.approx(100 * np.expm1(mean))
+
+
+def test_a_budget_is_held_against_what_is_best_on_tune_and_families_weigh_alike():
+    values = [[[0.4, 0.1], [0.2, 0.2]], [[0.2, 0.2], [0.2, 0.2]], [[0.8, 0.8], [0.2, 0.2]]]
+    found = evidence_of(values)
+    lucky = found.trials.assign(test=found.trials["test"].where(found.trials["tune"] > 0.1, 0.3))
+    found = dataclasses.replace(found, trials=lucky)
+    alone = benchmark.budget(found)["m0"].iloc[-1]
+    assert alone == pytest.approx(100 * np.expm1(np.log(4) / 3))  # 0.3 over 0.3, 1, 4
+    family = benchmark.budget(found, families=[["p0", "p1"]])["m0"].iloc[-1]
+    assert family == pytest.approx(100)
 
 
 def test_the_usable_share_is_against_one_common_target():

@@ -124,6 +124,8 @@ def test_the_report_tells_what_a_contrast_hangs_on(tmp_path):
         *[f"{groups['percent'][name]:+.1f}" for name in GROUPS[1:]],
         *[f"{problems.min():+.1f}", "to", f"{problems.max():+.1f}", "1:", "p0"],
     ]
+    (contrast,) = [line for line in section(told, "Primary contrasts")[1:] if "gain" in line]
+    assert "higher, hangs on p0" in contrast
     header, row = section(report.text(found, plan, more=True), "Without one group, with intervals")
     cells = [
         f"{one['percent']:+.1f} [{one['low']:+.1f}, {one['high']:+.1f}]"
@@ -170,6 +172,10 @@ def test_the_command_shows_more(tmp_path, capsys):
     assert benchmark.main(["show", "--out", str(tmp_path), "--more"]) == 0
     told = capsys.readouterr().out
     assert told.startswith(short.rstrip()) and "Worst case" not in short
+    head, *rows = section(told, "Decision")
+    assert "% above the best" in head and "Decision" not in short
+    assert rows[0].split()[:6] == ["adamw", "any", "known", "yes", "2", "linear"]
+    assert "10% [10%, 10%]" in rows[0]
     assert "Without one group, with intervals" not in short
     assert section(short, "What they hang on")[1].strip().startswith("annealing")
     rows = {row.split()[0]: row.split()[1:] for row in section(told, "Worst case")}

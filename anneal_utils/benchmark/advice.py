@@ -20,6 +20,7 @@ import pandas as pd
 COLUMNS = [
     *("optimizer", "network", "horizon", "tuning", "problems", "schedule", "others", "worse"),
     *("percent", "low", "high", "kind_low", "kind_high", "peak", "peak_low", "peak_high", "warmup"),
+    *("warmup_low", "warmup_high", "kind_worse", "unread"),
 ]
 
 
@@ -33,7 +34,9 @@ def decision(
     ``percent``, ``low``, ``high``, ``kind_low``, ``kind_high``: the schedule's loss over that of
     the best method of each problem, for these problems and for all of these kinds.
     ``peak``, ``peak_low``, ``peak_high``: the peak over what ``rule`` reads from a range test,
-    median and quartiles over problems; ``warmup``: the median share.
+    median and quartiles over problems; ``warmup``, ``warmup_low``, ``warmup_high``: the same of
+    the share. ``kind_worse``: those that are above the schedule in the mean of all problems of
+    these kinds. ``unread``: problems on which no range test could be read.
 
     ``reading``: as the plan has it. ``rule``: of the plan's range tests.
     """
@@ -97,9 +100,11 @@ def _tuned(evidence, sample, optimizer, labels, reading, rule) -> dict:
         where[0]: values[best].to_numpy() - values.to_numpy().min(axis=1)
         for where, values in part.values.items()
     }
+    everywhere = table["schedule"][table["kind_low"] > 0]
     return {
         "horizon": "known",
         "tuning": "yes",
+        "kind_worse": ", ".join(everywhere),
         "schedule": best,
         "others": ", ".join(table[1:][same]["schedule"]),
         "worse": ", ".join(table[1:][~same]["schedule"]),
@@ -122,16 +127,22 @@ def _winners(evidence: Evidence, optimizer: str, schedule: str) -> pd.DataFrame:
 def _peaks(evidence, optimizer, labels, schedule, rule) -> dict:
     """The tuned peak over a range test's rate, and the warmup, over problems."""
     best = _winners(evidence, optimizer, schedule).set_index("problem").loc[labels]
-    warmup = float(np.median([json.loads(knobs)["warmup"] for knobs in best["knobs"]]))
+    shares = [json.loads(knobs)["warmup"] for knobs in best["knobs"]]
+    told = _quartiles("warmup", shares)
     ranges = evidence.ranges
     if ranges.empty:
-        return {"warmup": warmup}
+        return told
     own = ranges[(ranges["optimizer"] == optimizer) & (ranges["rule"] == rule)]
     read = own.groupby("problem")["rate"].median().reindex(labels)
-    ratio = (best["peak"] / read).dropna()
-    low, middle, high = np.quantile(ratio, [0.25, 0.5, 0.75]) if len(ratio) else [np.nan] * 3
-    ends = {"peak": float(middle), "peak_low": float(low), "peak_high": float(high)}
-    return ends | {"warmup": warmup}
+    ratio = best["peak"] / read
+    unread = ", ".join(ratio.index[ratio.isna()])
+    return told | _quartiles("peak", ratio.dropna()) | {"unread": unread}
+
+
+def _quartiles(name: str, values) -> dict[str, float]:
+    """Median and quartiles, NaN of nothing."""
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75]) if len(values) else [np.nan] * 3
+    return {name: float(middle), f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
 def _untuned(evidence, sample, optimizer, labels, reading) -> dict:
@@ -239,32 +250,47 @@ def sentences(evidence: Evidence, reading: Mapping, *, rule: str, draws=None) ->
 def _interval(row) -> str:
     told = f"{row['percent']:.0f} % [{row['low']:.0f}, {row['high']:.0f}]"
     if np.isfinite(row["kind_high"]):
-        told += f", for all problems of these kinds [{row['kind_low']:.0f}, {row['kind_high']:.0f}]"
+        ends = f"[{row['kind_low']:.0f}, {row['kind_high']:.0f}]"
+        told += f", in the mean of all problems of these kinds {ends}"
     return told
 
 
 def _known(table, optimizer: str) -> str:
     row = table.loc[(optimizer, "any", "known", "yes")]
-    same = f" Any of these may be the best as well: {row['others']}." if row["others"] else ""
-    worse = f" Not the best: {row['worse']}." if row["worse"] else ""
+    names = [row["schedule"], *filter(None, row["others"].split(", "))]
+    apart = ", which are not told apart" if len(names) > 1 else ""
+    worse = ""
+    if row["worse"]:
+        also = row["kind_worse"] or "none of them"
+        worse = (
+            f" Not the best on these problems: {row['worse']}; in the mean of all problems of "
+            f"these kinds: {also}."
+        )
     return (
-        f"**With {optimizer}, a known horizon and a peak that you tune: {row['schedule']}.** Over "
-        f"{int(row['problems'])} problems its loss is {_interval(row)} above that of the best "
-        f"method of each.{same}{worse}"
+        f"**With {optimizer}, a known horizon and a peak that you tune: {_or(names)}**{apart}. "
+        f"Over {int(row['problems'])} problems the loss of {row['schedule']} is {_interval(row)} "
+        f"above that of the best method of each.{worse}"
     )
 
 
+def _or(names: list[str]) -> str:
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
 def _peak_sentence(table) -> str:
-    parts = []
+    parts, unread = [], {}
     for optimizer in ("momentum", "adamw"):
         row = table.loc[(optimizer, "any", "known", "yes")]
+        unread |= dict.fromkeys(filter(None, str(row["unread"] or "").split(", ")))
         parts.append(
-            f"{row['peak']:.2g} times (half of the problems: {row['peak_low']:.2g} to "
-            f"{row['peak_high']:.2g}) with {optimizer}, warmup {row['warmup']:.0%}"
+            f"with {optimizer} {row['peak']:.2g} times (half of the problems: "
+            f"{row['peak_low']:.2g} to {row['peak_high']:.2g}) and a warmup of {row['warmup']:.0%} "
+            f"(half: {row['warmup_low']:.0%} to {row['warmup_high']:.0%})"
         )
+    missing = f" No range test could be read on {', '.join(unread)}." if unread else ""
     return (
         "**Where to begin to look for the peak:** at what a range test gives as the rate where the "
-        f"loss stops falling, {'; '.join(parts)}."
+        f"loss stops falling, {'; '.join(parts)}.{missing}"
     )
 
 
@@ -278,20 +304,23 @@ def _cases(table, horizon: str, tuning: str):
 def _plain_sentence(table) -> str | None:
     parts = [
         f"{row['schedule']} with {optimizer} at {row['peak']:.2g} times that rate and a warmup of "
-        f"{row['warmup']:.0%}: {_interval(row)} above the best"
+        f"{row['warmup']:.0%}: what was chosen so on the other problems is over "
+        f"{int(row['problems'])} problems {_interval(row)} above the best"
         for optimizer, row in _cases(table, "known", "no")
     ]
     return f"**If you can not tune:** {'; '.join(parts)}." if parts else None
 
 
 def _anytime_sentence(table) -> str | None:
-    parts = []
+    parts, count = [], 0
     for optimizer, row in _cases(table, "unknown", "yes"):
-        same = f" (or {row['others']})" if row["others"] else ""
-        parts.append(f"{row['schedule']} with {optimizer}{same}: {_interval(row)}")
+        names = [row["schedule"], *filter(None, row["others"].split(", "))]
+        parts.append(f"{_or(names)} with {optimizer}, {row['schedule']} by {_interval(row)}")
+        count = int(row["problems"])
     if not parts:
         return None
     return (
-        "**If the run may be stopped at any time:** above what the best method planned for an "
-        f"eighth, a quarter, a half and the whole would reach, {'; '.join(parts)}."
+        f"**If the run may be stopped at any time** (over the {count} problems with all horizons): "
+        "above what the best method planned for an eighth, a quarter, a half and the whole would "
+        f"reach, {'; '.join(parts)}."
     )

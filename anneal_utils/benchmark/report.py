@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from anneal_utils.benchmark import contrasts, variations, views
+from anneal_utils.benchmark.advice import decision
 from anneal_utils.benchmark.draws import Drawn, coverage, drawn
 from anneal_utils.benchmark.evidence import Evidence
 from anneal_utils.benchmark.plan import Plan
@@ -19,8 +20,8 @@ def text(evidence: Evidence, plan: Plan | None = None, more: bool = False) -> st
     """What ``show`` prints: standings at the longest horizon, contrasts and what they hang on.
 
     ``plan``: how the results are read; default, the committed one. ``more``: also worst cases, the
-    expected loss by budget, usable ranges, the performance profile, and the intervals of the
-    contrasts without each group.
+    expected loss by budget, usable ranges, the performance profile, the intervals of the
+    contrasts without each group, and the decision page.
     """
     plan = plan or Plan.read()
     reading = plan.reading
@@ -37,8 +38,8 @@ def text(evidence: Evidence, plan: Plan | None = None, more: bool = False) -> st
         f"{count} ({', '.join(problems)}), {', '.join(primary)}, horizon {horizon:g}. Value: what "
         f"a search of {best_of} trials is expected to reach on the test part; "
         f"{coverage(part, best_of):.1%} of its winners were run again on fresh seeds.",
-        f"Loss over the first one's, {level:.0%} intervals for these problems and for all of these "
-        "kinds (none where a kind has one family); best: may be the best.",
+        f"Loss over the first one's, {level:.0%} intervals for these problems and for the mean of "
+        "all of these kinds (none where a kind has one family); best: may be the best.",
         "",
     ]
     which = dict(horizon=horizon, optimizers=primary)
@@ -52,13 +53,14 @@ def text(evidence: Evidence, plan: Plan | None = None, more: bool = False) -> st
         (asked if known else left).append(contrast)
     part = part.select(optimizer=primary)
     if asked and horizon == 1.0:
-        found = contrasts.table(sample, asked, margin=margin, level=level, **which)
-        lines += ["", f"Primary contrasts (as good: within {margin:.0%}):", _shown(found)]
-        if left:
-            lines.append("Not measured here: " + "; ".join(c["name"] for c in left) + ".")
         given = dict(margin=margin, level=level, **which)
+        found = contrasts.table(sample, asked, **given)
         groups = variations.left_out(sample, asked, by="group", **given)
         single = variations.left_out(sample, asked, by="problem", **given)
+        told = _shown(found.assign(verdict=_verdicts(found, single)))
+        lines += ["", f"Primary contrasts (as good: within {margin:.0%}):", told]
+        if left:
+            lines.append("Not measured here: " + "; ".join(c["name"] for c in left) + ".")
         lines += _without(found, groups, single)
         lines += _otherwise(part, asked, found, reading, which)
         if more:
@@ -66,8 +68,49 @@ def text(evidence: Evidence, plan: Plan | None = None, more: bool = False) -> st
             lines.append(_aligned(_by_group(found, groups, ends=True)))
     if more:
         values = {where: table for where, table in sample.values.items() if where[1] in primary}
-        lines += _more(part, replace(sample, values=values), horizon)
+        lines += _more(part, replace(sample, values=values), horizon, reading["families"])
+        lines += _decision(evidence, plan)
     return "\n".join(lines)
+
+
+def _verdicts(found: pd.DataFrame, single: pd.DataFrame) -> list[str]:
+    """The verdicts; where one or two problems alone decide on a difference, with their names."""
+    told = []
+    for name, verdict in found[["name", "verdict"]].values:
+        rest = single[(single["name"] == name) & (single["verdict"] != verdict)]["without"]
+        hangs = verdict in ("lower", "higher") and 0 < len(rest) <= 2
+        told.append(f"{verdict}, hangs on {' and '.join(rest)}" if hangs else verdict)
+    return told
+
+
+def _decision(evidence: Evidence, plan: Plan) -> list[str]:
+    """The decision page: a line for each case."""
+    primary = [
+        name for name in plan.reading["optimizers"] if name in set(evidence.report.optimizer)
+    ]
+    table = decision(evidence, plan.reading, rule=plan.untuned["rule"], optimizers=primary)
+    rows = []
+    for row in table.to_dict("records"):
+        others = row["others"] if isinstance(row["others"], str) else ""
+        shown = {"optimizer": row["optimizer"], "network": row["network"]}
+        shown |= {"horizon": row["horizon"], "tuned": row["tuning"], "problems": row["problems"]}
+        shown["schedule"] = " or ".join(filter(None, [row["schedule"], others]))
+        shown["% above the best"] = f"{row['percent']:.0f} [{row['low']:.0f}, {row['high']:.0f}]"
+        ends = row["kind_low"], row["kind_high"]
+        kinds = "[{:.0f}, {:.0f}]".format(*ends) if np.isfinite(ends).all() else "-"
+        shown["of these kinds"] = kinds
+        for name, form in (("peak", "{:.2g}"), ("warmup", "{:.0%}")):
+            values = [row[name], row[f"{name}_low"], row[f"{name}_high"]]
+            told = [form.format(value) for value in values if np.isfinite(value)]
+            shown[name] = (
+                told[0] + (f" [{told[1]}, {told[2]}]" if told[1:] else "") if told else "-"
+            )
+        rows.append(shown)
+    title = (
+        "Decision: what to use in each case (tuned: the peak; peak: over what a range test reads "
+        "as the rate where the loss stops falling, with quartiles over problems):"
+    )
+    return ["", title, _aligned(rows)]
 
 
 def _by_group(found: pd.DataFrame, groups: pd.DataFrame, ends: bool = False) -> list[dict]:
@@ -125,12 +168,12 @@ def _otherwise(part: Evidence, asked, found: pd.DataFrame, reading: Mapping, whi
     return ["", title, _aligned(rows)]
 
 
-def _more(part: Evidence, sample: Drawn, horizon: float) -> list[str]:
+def _more(part: Evidence, sample: Drawn, horizon: float, families) -> list[str]:
     """Worst cases, budgets, usable ranges, the performance profile."""
     worst = views.worst_case(sample, horizon)
     safest = worst["safest"].map("{:.0%}".format)
     worst = worst.assign(percent=worst["percent"].map("{:+.1f}".format), safest=safest)
-    budget = views.budget(part, horizon).T
+    budget = views.budget(part, horizon, families).T
     usable = views.usable(part, horizon=horizon).groupby(["schedule", "optimizer"])
     medians = usable[["share", "sensitivity"]].median().unstack("optimizer")
     medians.columns = [f"{optimizer}: {column}" for column, optimizer in medians.columns]
@@ -141,7 +184,7 @@ def _more(part: Evidence, sample: Drawn, horizon: float) -> list[str]:
         "how often, drawn again, no other method's is smaller:",
         worst.to_string(index=False),
         "",
-        "Expected loss of the best of k trials over the lowest of the setting, in percent:",
+        "Expected loss of the best of k trials over the setting's best trial, in percent:",
         _numbers(budget[[k for k in TRIALS if k in budget]], "{:+.1f}"),
         "",
         "Medians over problems. share: of random trials within 1.25 times the best of any method; "

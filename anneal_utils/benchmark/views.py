@@ -109,34 +109,42 @@ def _final(evidence: Evidence) -> pd.DataFrame:
     return trials[trials["widened"] == last].groupby(keys, sort=False)[["tune", "test"]].mean()
 
 
-def budget(evidence: Evidence, horizon: float = 1.0) -> pd.DataFrame:
-    """Expected loss of the best of k trials over the lowest of the setting, [k x methods].
+def budget(evidence: Evidence, horizon: float = 1.0, families=()) -> pd.DataFrame:
+    """Expected loss of the best of k trials over the best trial of the setting, [k x methods].
 
-    The trial is chosen on the tune part and valued on the test part; geometric mean over settings,
-    groups weighing alike; in percent. Methods that were tried in every setting, up to the smallest
-    number of trials.
+    A trial is chosen on the tune part and valued on the test part, that of the setting too: the
+    lowest test loss of so many trials would be luck. Geometric mean over settings; groups weigh
+    alike, and in a group its ``families`` (lists of problems that share data; another problem is
+    its own); in percent. Methods that were tried in every setting, up to the smallest number of
+    trials.
     """
-    curves: dict[str, dict[str, list]] = {}
+    shared = {problem: str(sorted(family)) for family in map(set, families) for problem in family}
+    curves: dict[str, dict[str, dict[str, list]]] = {}
     settings = [
         (problem, rows)
         for (problem, _, at), rows in _final(evidence).groupby(level=SETTING, sort=False)
         if at == horizon
     ]
     everywhere = [set(rows.index.get_level_values("schedule")) for _, rows in settings]
+    shortest = min(
+        len(part) for _, rows in settings for _, part in rows.groupby(level="schedule", sort=False)
+    )
     for problem, rows in settings:
-        lowest = np.log(np.maximum(rows["test"].min(), 1e-12))
-        group = evidence.provenance[problem]["group"]
+        best = np.log(max(rows["test"].loc[rows["tune"].idxmin()], 1e-12))
+        group, family = evidence.provenance[problem]["group"], shared.get(problem, problem)
         for name, part in rows.groupby(level="schedule", sort=False):
             if all(name in of for of in everywhere):
                 ordered = np.log(np.maximum(part.sort_values("tune")["test"].to_numpy(), 1e-12))
-                curve = statistics.expected_best_by_rank(ordered) - lowest
-                curves.setdefault(name, {}).setdefault(group, []).append(curve)
-    shortest = min(len(c) for of in curves.values() for some in of.values() for c in some)
+                curve = statistics.expected_best_by_rank(ordered)[:shortest] - best
+                families_ = curves.setdefault(name, {}).setdefault(group, {})
+                families_.setdefault(family, []).append(curve)
+
+    def mean(some):
+        return np.mean(list(some), axis=0)
+
     table = {
-        name: percent(
-            np.mean([np.mean([c[:shortest] for c in some], axis=0) for some in of.values()], axis=0)
-        )
-        for name, of in curves.items()
+        name: percent(mean(mean(mean(c) for c in of.values()) for of in groups.values()))
+        for name, groups in curves.items()
     }
     frame = pd.DataFrame(table)
     return frame.set_index(pd.RangeIndex(1, len(frame) + 1, name="k"))
