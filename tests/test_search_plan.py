@@ -300,11 +300,11 @@ def test_every_problem_takes_a_batch_size_and_epochs(kind):
         problems.load("digits", **{kind: 0})
 
 
-@problems.register("of one's own, for the search")
-def _own():
-    return tiny(sequential((64,), lambda: keras.layers.Dense(3)))
-
-
 def test_a_registered_problem_takes_them_too():
-    assert problems.load("of one's own, for the search", epochs=7).epochs == 7
-    problems.unregister("of one's own, for the search")
+    with problems.catalogue.registry.kept():
+
+        @problems.register("of one's own, for the search")
+        def _own():
+            return tiny(sequential((64,), lambda: keras.layers.Dense(3)))
+
+        assert problems.load("of one's own, for the search", epochs=7).epochs == 7
