@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 
 SMALL = """
 version = 1
@@ -308,3 +309,24 @@ def test_a_registered_problem_takes_them_too():
             return tiny(sequential((64,), lambda: keras.layers.Dense(3)))
 
         assert problems.load("of one's own, for the search", epochs=7).epochs == 7
+
+
+def test_the_picture_holds_the_found_schedule_its_family_and_the_usual_one(carried):
+    _, kept = carried
+    (_, base), *_ = kept
+    flat = base.flat.assign(percent=[0.5, 3.0])  # one of the two draws is near
+    ax = search.draw(dataclasses.replace(base, flat=flat))
+    lines = {line.get_label(): line for line in ax.lines}
+    assert {"found", "1 of 2 within 1 %"} < set(lines)
+    (usual,) = [label for label in lines if label.endswith("the best usual one on tune")]
+    steps = base.found.steps
+    rates = schedules.values(base.found.recipe, steps)
+    np.testing.assert_allclose(lines["found"].get_ydata(), rates)
+    *_, peak = base.provenance["usual"][usual.split(",")[0]]
+    drawn = lines[usual].get_ydata()
+    assert np.nanmax(drawn) == pytest.approx(peak, rel=1e-5)
+    drawn_near = lines["1 of 2 within 1 %"].get_ydata()
+    np.testing.assert_allclose(drawn_near[0], base.flat["rate_0"][0], rtol=1e-5)
+    bare = search.draw(dataclasses.replace(base, flat=None), ax=ax)
+    assert bare is ax
+    plt.close(ax.figure)

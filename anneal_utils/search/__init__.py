@@ -31,6 +31,7 @@ _ROOMS = {
     "results": ("COMMITTED", "OUT", "Result", "load", "save"),
     "plan": ("Task", "tasks"),
     "running": ("carried_out",),
+    "drawing": ("draw",),
     "telling": ("regrets", "sentences", "table", "text", "varied"),
     "commands": ("main",),
 }
