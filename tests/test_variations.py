@@ -172,6 +172,11 @@ def test_the_command_shows_more(tmp_path, capsys):
     assert benchmark.main(["show", "--out", str(tmp_path), "--more"]) == 0
     told = capsys.readouterr().out
     assert told.startswith(short.rstrip()) and "Worst case" not in short
+    cold = {"linear": "linear_cold", "constant": "constant_cold"}
+    tables = {k: t.assign(schedule=t["schedule"].map(cold)) for k, t in tables.items()}
+    benchmark.save(dataclasses.replace(found, **tables), tmp_path / "cold")
+    assert benchmark.main(["show", "--out", str(tmp_path / "cold"), "--more"]) == 0
+    assert "Decision" not in capsys.readouterr().out
     head, *rows = section(told, "Decision")
     assert "% above the best" in head and "Decision" not in short
     assert rows[0].split()[:6] == ["adamw", "any", "known", "yes", "2", "linear"]

@@ -242,9 +242,8 @@ def sentences(evidence: Evidence, reading: Mapping, *, rule: str, draws=None) ->
     )
     _checks.choice("evidence", "momentum", [key[0] for key in table.index])
     told = [_known(table, optimizer) for optimizer in ("momentum", "adamw")]
-    told += [_peak_sentence(table)]
-    told += [s for s in (_plain_sentence(table), _anytime_sentence(table)) if s]
-    return told
+    rest = (_peak_sentence(table), _plain_sentence(table), _anytime_sentence(table))
+    return told + [sentence for sentence in rest if sentence]
 
 
 def _interval(row) -> str:
@@ -277,11 +276,14 @@ def _or(names: list[str]) -> str:
     return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def _peak_sentence(table) -> str:
+def _peak_sentence(table) -> str | None:
+    if not np.isfinite(table["peak"].to_numpy(float)).any():
+        return None  # without range tests
     parts, unread = [], {}
     for optimizer in ("momentum", "adamw"):
         row = table.loc[(optimizer, "any", "known", "yes")]
-        unread |= dict.fromkeys(filter(None, str(row["unread"] or "").split(", ")))
+        missing = row["unread"] if isinstance(row["unread"], str) else ""
+        unread |= dict.fromkeys(filter(None, missing.split(", ")))
         parts.append(
             f"with {optimizer} {row['peak']:.2g} times (half of the problems: "
             f"{row['peak_low']:.2g} to {row['peak_high']:.2g}) and a warmup of {row['warmup']:.0%} "

@@ -85,9 +85,13 @@ def _verdicts(found: pd.DataFrame, single: pd.DataFrame) -> list[str]:
 
 def _decision(evidence: Evidence, plan: Plan) -> list[str]:
     """The decision page: a line for each case."""
-    primary = [
-        name for name in plan.reading["optimizers"] if name in set(evidence.report.optimizer)
-    ]
+    table = evidence.report
+    table = table[(table["horizon"] == 1.0) & ~table["schedule"].str.endswith("_cold")]
+    exact = [p for p, facts in evidence.provenance.items() if facts["group"] == "exact"]
+    known = set(table[~table["problem"].isin(exact)]["optimizer"])
+    primary = [name for name in plan.reading["optimizers"] if name in known]
+    if not primary:  # nothing that the page is made of
+        return []
     table = decision(evidence, plan.reading, rule=plan.untuned["rule"], optimizers=primary)
     rows = []
     for row in table.to_dict("records"):
