@@ -163,8 +163,29 @@ def test_values_are_those_of_a_graph_where_eager_calls_differ(schedule):
 def test_values_falls_back_when_a_vector_disagrees_with_single_calls(monkeypatch):
     schedule = S.Rex(0.3, 50)
     right = in_graph(schedule, range(50))
+    S.values(S.Rex(0.1, 50), 50)  # one of its kind has agreed, with another code
     call = S.Rex.__call__
     monkeypatch.setattr(
         S.Rex, "__call__", lambda self, step: call(self, step if step.shape == () else step + 1)
     )
     np.testing.assert_array_equal(S.values(schedule, 50), right)
+
+
+def test_a_vector_is_trusted_only_where_one_of_its_kind_has_agreed(monkeypatch):
+    right, call, asked = S.values(S.OneCycle(0.3, 50), 50), S.OneCycle.__call__, []
+
+    def wrong(self, step):
+        """Right in single calls, for two steps, and where phases are straight."""
+        asked.append(step.shape)
+        off = step.shape not in ((), (2,)) and self.shape == "cosine"
+        return call(self, step + 1 if off else step)
+
+    monkeypatch.setattr(S.OneCycle, "__call__", wrong)
+    for kind in (lambda schedule: schedule, lambda schedule: S.Hold(S.Floor(schedule, 0.0), 50)):
+        S.values(kind(S.OneCycle(0.3, 50, shape="linear")), 50)
+        S.values(kind(S.OneCycle(0.3, 50)), 2)
+        np.testing.assert_allclose(S.values(kind(S.OneCycle(0.3, 50)), 50), right, rtol=1e-5)
+        straight = kind(S.OneCycle(0.1, 40, warmup=0.2, shape="linear"))
+        asked.clear()
+        S.values(straight, 40)
+        assert asked == [(40,)]  # other numbers: no single call

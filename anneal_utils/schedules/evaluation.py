@@ -3,6 +3,7 @@
 import numbers
 
 from anneal_utils import _backend, _checks
+from anneal_utils._cache import Recent
 from anneal_utils.schedules._parts import Composed, Configured, Schedule, ops, parts
 from anneal_utils.schedules.combinators import Hold, Scale, Sequential, Warmup
 from anneal_utils.schedules.shapes import Knots
@@ -14,14 +15,15 @@ from keras.optimizers import schedules as keras_schedules
 def values(schedule, steps: int, *, exact: bool = False, dtype: str = "float32") -> np.ndarray:
     """The rates of steps 0 .. ``steps`` - 1 as ``dtype`` [steps], for a Keras schedule or a number.
 
-    The schedules that ``build`` makes are called once, with the vector of all steps, and checked
-    against single calls at a few of them. The processor's vector instructions for powers and
-    cosines differ from the scalar ones in the last bits; ``exact``, and any schedule that refuses
-    vectors or is not known here, takes a compiled loop over the steps instead, whose bits are
-    those that ``fit`` sees (without XLA), at 5 to 20 times the time. The backend computes that
-    Keras runs on: under JAX ``exact`` is the rate of one compiled step, within the rounding of
-    ``fit``'s own, which XLA compiles together with all else; under PyTorch it is ``fit``'s to the
-    last bit, one call for each step.
+    The schedules that ``build`` makes are called once, with the vector of all steps. The first of
+    each kind (the same but for its numbers) is checked against single calls at a few of them, which
+    cost as much again. The processor's vector instructions for powers and cosines differ from the
+    scalar ones in the last bits; ``exact``, and any schedule that refuses vectors or is not known
+    here, takes a compiled loop over the steps instead, whose bits are those that ``fit`` sees
+    (without XLA), at 5 to 20 times the time. The backend computes that Keras runs on: under JAX
+    ``exact`` is the rate of one compiled step, within the rounding of ``fit``'s own, which XLA
+    compiles together with all else; under PyTorch it is ``fit``'s to the last bit, one call for
+    each step.
 
     >>> values(0.1, 3)
     array([0.1, 0.1, 0.1], dtype=float32)
@@ -35,13 +37,31 @@ def values(schedule, steps: int, *, exact: bool = False, dtype: str = "float32")
     if not exact and _vectorises(schedule):
         rates = schedule(ops.arange(steps, dtype=_backend.STEP))
         table = ops.convert_to_numpy(rates).astype(dtype)
+        kind = (_kind_of(schedule), dtype)
+        if _agree.get(kind):
+            return table
         probes = sorted({0, steps // 2, steps - 1})
         single = [_backend.at(schedule, i) for i in probes]
         # Relative to the largest rate: a decay to zero ends in the rounding of its cosine.
         if np.allclose(table[probes], single, rtol=1e-5, atol=1e-6 * float(table.max())):
+            if len(probes) == 3:  # of fewer steps, little is known of the others of its kind
+                _agree.put(kind, True, 1)
             return table
 
     return _backend.one_by_one(schedule, steps, dtype)
+
+
+_agree = Recent(1024)  # kinds whose vectors were seen to agree with single calls
+
+
+def _kind_of(value):
+    """What a schedule is but for its numbers: classes, what they call, texts, flags, lengths."""
+    if isinstance(value, Schedule):
+        told = ((name, _kind_of(part)) for name, part in vars(value).items())
+        return type(value), type(value).__call__, *told
+    if isinstance(value, list | tuple):
+        return tuple(map(_kind_of, value))
+    return value if isinstance(value, str | bool | None) else type(value)
 
 
 def _vectorises(schedule) -> bool:
