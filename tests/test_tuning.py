@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 from anneal_utils import _files, benchmark, problems, training
-from anneal_utils.benchmark import chunks, evidence, tuning, untuned
+from anneal_utils.benchmark import chunks, entrants, evidence, tuning, untuned
 from anneal_utils.training.frames import Outcome
 
 import keras
@@ -245,3 +245,13 @@ def test_the_cells_name_what_was_computed(bowl):
     )
     names = training.identities(problems.load("quadratic", epochs=4), chunk.runs(""))
     assert row["optimizer"] == "sgd" and row["cell"] == chunks.cell_of(names)
+
+
+@pytest.mark.parametrize("first", ["0.0", "0"])
+def test_a_knob_keeps_the_kind_in_which_it_is_written(first):
+    """0 and 0.0 are one key of a dict, and trace to two programs: the first one was both."""
+    second = {"0": "0.0", "0.0": "0"}[first]
+    for text in (first, second):
+        make = entrants.maker_of(f"adamw:weight_decay={text}:beta_1=0.{len(first)}")
+        assert repr(make.keywords["weight_decay"]) == text
+        assert entrants.maker_of(f"adamw:weight_decay={text}:beta_1=0.{len(first)}") is make

@@ -119,11 +119,12 @@ def maker_of(text: str):
     if len(variants) > 1:
         _checks.fail("optimizer", text, "must give one value to each knob")
     make = optimizers.catalogue.registry[name]
-    return _with_knobs(make, variants[0]) if variants[0] else make
+    return _with_knobs(make, variants[0], repr(variants[0])) if variants[0] else make
 
 
 @functools.lru_cache(maxsize=256)
-def _with_knobs(make, knobs):
+def _with_knobs(make, knobs, written):
+    """The optimizer with knobs; ``written`` tells 0 from 0.0, which trace to other programs."""
     return functools.partial(make, **dict(knobs))
 
 
